@@ -1,0 +1,161 @@
+//! Host memory of tensors: 64-byte aligned blocks from a free list that keeps what one search step gave back.
+//!
+//! A search step asks for the same sizes again and again; giving them back to the system would cost a page fault
+//! per 4 KiB each time. Blocks that are live plus blocks kept for reuse never exceed the high-water mark of the
+//! live ones by more than a sixteenth.
+
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::collections::BTreeMap;
+use std::ptr::NonNull;
+use std::sync::Mutex;
+
+const ALIGN: usize = 64;
+
+/// Bytes in use by tensors, and their high-water mark.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Bytes of live blocks.
+    pub live: usize,
+    /// Largest `live` since the start or the last [`reset_peak`].
+    pub peak: usize,
+    /// Bytes kept for reuse.
+    pub kept: usize,
+}
+
+#[derive(Default)]
+struct Pool {
+    free: BTreeMap<usize, Vec<NonNull<u8>>>,
+    usage: Usage,
+    ever: usize, // largest live since the start: bounds what is kept
+}
+
+// SAFETY: the pointers are owned by the pool and handed out to one block each.
+unsafe impl Send for Pool {}
+
+static POOL: Mutex<Pool> =
+    Mutex::new(Pool { free: BTreeMap::new(), usage: Usage { live: 0, peak: 0, kept: 0 }, ever: 0 });
+
+fn pool() -> std::sync::MutexGuard<'static, Pool> {
+    POOL.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// Memory in use now.
+pub fn usage() -> Usage {
+    pool().usage
+}
+
+/// Starts a new high-water mark at what is live now.
+pub fn reset_peak() {
+    let mut pool = pool();
+    pool.usage.peak = pool.usage.live;
+}
+
+/// An owned, aligned run of bytes. Its content is initialised, but arbitrary: whatever the last owner left.
+pub struct Block {
+    start: NonNull<u8>,
+    capacity: usize,
+    bytes: usize,
+}
+
+// SAFETY: a block owns its memory; shared access is read-only through `&self`.
+unsafe impl Send for Block {}
+unsafe impl Sync for Block {}
+
+impl Block {
+    /// A block of `bytes` bytes with arbitrary content.
+    pub fn new(bytes: usize) -> Self {
+        let capacity = size_class(bytes);
+        let mut pool = pool();
+        pool.usage.live += capacity;
+        pool.usage.peak = pool.usage.peak.max(pool.usage.live);
+        pool.ever = pool.ever.max(pool.usage.live);
+        if let Some((found, start)) = pool.take(capacity) {
+            pool.usage.live += found - capacity;
+            pool.usage.peak = pool.usage.peak.max(pool.usage.live);
+            pool.ever = pool.ever.max(pool.usage.live);
+            return Self { start, capacity: found, bytes };
+        }
+        pool.trim();
+        drop(pool);
+        let layout = layout(capacity);
+        // SAFETY: the layout has a non-zero size.
+        let start =
+            NonNull::new(unsafe { alloc_zeroed(layout) }).unwrap_or_else(|| handle_alloc_error(layout));
+        Self { start, capacity, bytes }
+    }
+
+    pub fn bytes(&self) -> &[u8] {
+        // SAFETY: `start` is valid for `bytes` initialised bytes as long as the block lives.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.bytes) }
+    }
+
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as in `bytes`, and `&mut self` is the only access.
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.bytes) }
+    }
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        let mut pool = pool();
+        pool.usage.live -= self.capacity;
+        pool.usage.kept += self.capacity;
+        pool.free.entry(self.capacity).or_default().push(self.start);
+        pool.trim();
+    }
+}
+
+impl Pool {
+    /// The smallest kept block that fits and wastes at most a quarter.
+    fn take(&mut self, capacity: usize) -> Option<(usize, NonNull<u8>)> {
+        let found = *self.free.range(capacity..=capacity + capacity / 4).next()?.0;
+        let list = self.free.get_mut(&found)?;
+        let start = list.pop()?;
+        if list.is_empty() {
+            self.free.remove(&found);
+        }
+        self.usage.kept -= found;
+        Some((found, start))
+    }
+
+    /// Gives kept blocks back to the system, largest first, until live and kept fit the bound.
+    fn trim(&mut self) {
+        let bound = self.ever + self.ever / 16 + (1 << 20);
+        while self.usage.live + self.usage.kept > bound {
+            let Some((&capacity, _)) = self.free.last_key_value() else { return };
+            let Some((_, start)) = self.take(capacity) else { return };
+            // SAFETY: the block was allocated with this layout and nobody holds it.
+            unsafe { dealloc(start.as_ptr(), layout(capacity)) };
+        }
+    }
+}
+
+fn layout(capacity: usize) -> Layout {
+    match Layout::from_size_align(capacity, ALIGN) {
+        Ok(layout) => layout,
+        Err(_) => handle_alloc_error(Layout::new::<u8>()),
+    }
+}
+
+/// Rounds up so that near-equal sizes share a list: to 256 bytes below 64 KiB, to 4 KiB above.
+fn size_class(bytes: usize) -> usize {
+    let grain = if bytes < 1 << 16 { 256 } else { 4096 };
+    bytes.max(1).next_multiple_of(grain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_freed_block_is_used_again_and_counts_are_right() {
+        let size = 7 << 20; // a size no other test of this binary uses
+        let first = Block::new(size);
+        let address = first.start;
+        assert_eq!(first.bytes().len(), size);
+        drop(first);
+        let second = Block::new(size - 100);
+        assert_eq!(second.start, address);
+        assert!(usage().live >= size && usage().peak >= usage().live);
+    }
+}

@@ -1,0 +1,7 @@
+//! Memory, vector instructions, random streams, profile. Knows no shapes and no gradients.
+
+pub mod memory;
+pub mod profile;
+pub mod random;
+pub mod real;
+pub mod simd;

@@ -1,0 +1,21 @@
+//! The only reader of the environment: `OCHE_DEBUG` (0 to 4) and `OCHE_SIMD`.
+//!
+//! | `OCHE_DEBUG` | prints |
+//! | --- | --- |
+//! | 1 | devices and the peak of tensor memory |
+//! | 2 | one line per operation: name, shape, microseconds, GB/s, GFLOP/s |
+//! | 3 | a listing of every tape before its gradient |
+//! | 4 | checks every result for NaN and infinity and names the operation |
+
+use std::sync::OnceLock;
+
+/// The level asked for by `OCHE_DEBUG`; 0 if unset or not a number.
+pub fn debug_level() -> u8 {
+    static LEVEL: OnceLock<u8> = OnceLock::new();
+    *LEVEL.get_or_init(|| std::env::var("OCHE_DEBUG").ok().and_then(|v| v.trim().parse().ok()).unwrap_or(0))
+}
+
+/// The instruction set asked for by `OCHE_SIMD`, if any.
+pub fn simd_wanted() -> Option<String> {
+    std::env::var("OCHE_SIMD").ok()
+}

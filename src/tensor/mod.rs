@@ -1,0 +1,184 @@
+//! Dense tensors: a shape over a reference-counted block. Channels-last: images are `(N, H, W, C)` in memory.
+//!
+//! Immutable by convention; [`Tensor::make_mut`] copies first when the block is shared. No strides: what is not
+//! dense is copied by an operation.
+
+mod shape;
+
+use crate::device::memory::Block;
+pub use crate::device::real::{DType, Real};
+use crate::error::{Error, Result};
+pub use shape::Shape;
+use std::sync::Arc;
+
+/// Shape, element type and storage. `Clone` counts a reference; nothing is copied.
+#[derive(Clone)]
+pub struct Tensor {
+    block: Arc<Block>,
+    offset: usize, // in elements
+    shape: Shape,
+    dtype: DType,
+}
+
+/// An element type that a tensor can hold.
+pub trait Element: bytemuck::Pod + Send + Sync {
+    const DTYPE: DType;
+}
+impl Element for f32 {
+    const DTYPE: DType = DType::F32;
+}
+impl Element for f64 {
+    const DTYPE: DType = DType::F64;
+}
+impl Element for u8 {
+    const DTYPE: DType = DType::U8;
+}
+impl Element for u32 {
+    const DTYPE: DType = DType::U32;
+}
+
+impl Tensor {
+    /// Arbitrary content: for an operation that writes all of it.
+    pub fn scratch(shape: impl Into<Shape>, dtype: DType) -> Self {
+        let shape = shape.into();
+        Self { block: Arc::new(Block::new(shape.count() * dtype.size())), offset: 0, shape, dtype }
+    }
+    pub fn zeros(shape: impl Into<Shape>, dtype: DType) -> Self {
+        let mut t = Self::scratch(shape, dtype);
+        if let Some(block) = Arc::get_mut(&mut t.block) {
+            block.bytes_mut().fill(0);
+        }
+        t
+    }
+    /// A copy of `data` (row-major); fails if the lengths differ.
+    pub fn from_slice<T: Element>(shape: impl Into<Shape>, data: &[T]) -> Result<Self> {
+        let shape = shape.into();
+        if shape.count() != data.len() {
+            return Err(Error::shape("tensor", format!("{} elements do not fill shape {shape}", data.len())));
+        }
+        let mut t = Self::scratch(shape, T::DTYPE);
+        t.make_mut::<T>().copy_from_slice(data);
+        Ok(t)
+    }
+    /// `data` given as `f64`, stored as `dtype` (`F32` or `F64`).
+    pub fn from_f64(shape: impl Into<Shape>, data: &[f64], dtype: DType) -> Result<Self> {
+        match dtype {
+            DType::F64 => Self::from_slice(shape, data),
+            DType::F32 => Self::from_slice(shape, &data.iter().map(|&x| x as f32).collect::<Vec<_>>()),
+            other => Err(Error::shape("tensor", format!("{other:?} is not a floating-point type"))),
+        }
+    }
+    /// A scalar: shape `()`.
+    pub fn scalar(value: f64, dtype: DType) -> Self {
+        let mut t = Self::scratch([], dtype);
+        match dtype {
+            DType::F64 => t.make_mut::<f64>()[0] = value,
+            DType::F32 => t.make_mut::<f32>()[0] = value as f32,
+            DType::U8 => t.make_mut::<u8>()[0] = value as u8,
+            DType::U32 => t.make_mut::<u32>()[0] = value as u32,
+        }
+        t
+    }
+    pub fn shape(&self) -> &Shape {
+        &self.shape
+    }
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+    /// Number of elements.
+    pub fn count(&self) -> usize {
+        self.shape.count()
+    }
+    /// The elements. Panics if `T` is not the element type: a bug of the caller, not of a user.
+    pub fn as_slice<T: Element>(&self) -> &[T] {
+        assert_eq!(T::DTYPE, self.dtype, "element type of the tensor");
+        let size = self.dtype.size();
+        bytemuck::cast_slice(&self.block.bytes()[self.offset * size..][..self.count() * size])
+    }
+    /// The elements for writing; copied first if anybody else holds them.
+    pub fn make_mut<T: Element>(&mut self) -> &mut [T] {
+        assert_eq!(T::DTYPE, self.dtype, "element type of the tensor");
+        if Arc::get_mut(&mut self.block).is_none() {
+            let mut own = Block::new(self.count() * self.dtype.size());
+            own.bytes_mut().copy_from_slice(bytemuck::cast_slice(self.as_slice::<T>()));
+            self.block = Arc::new(own);
+            self.offset = 0;
+        }
+        let (start, bytes) = (self.offset * self.dtype.size(), self.count() * self.dtype.size());
+        match Arc::get_mut(&mut self.block) {
+            Some(block) => bytemuck::cast_slice_mut(&mut block.bytes_mut()[start..][..bytes]),
+            None => unreachable!("the block was just made unique"),
+        }
+    }
+    /// A view of `shape.count()` elements from `offset` on, sharing the storage.
+    pub fn view(&self, offset: usize, shape: impl Into<Shape>) -> Self {
+        let shape = shape.into();
+        assert!(offset + shape.count() <= self.count(), "view within the tensor");
+        Self { block: self.block.clone(), offset: self.offset + offset, shape, dtype: self.dtype }
+    }
+    /// The same elements under another shape.
+    pub fn reshape(&self, shape: impl Into<Shape>) -> Self {
+        let shape = shape.into();
+        assert_eq!(shape.count(), self.count(), "reshape keeps the number of elements");
+        Self { shape, ..self.clone() }
+    }
+    /// The elements as `f64` (a copy), whatever the floating-point type.
+    pub fn to_f64(&self) -> Vec<f64> {
+        match self.dtype {
+            DType::F64 => self.as_slice::<f64>().to_vec(),
+            DType::F32 => self.as_slice::<f32>().iter().map(|&x| x as f64).collect(),
+            DType::U8 => self.as_slice::<u8>().iter().map(|&x| x as f64).collect(),
+            DType::U32 => self.as_slice::<u32>().iter().map(|&x| x as f64).collect(),
+        }
+    }
+    /// The value of a tensor of one element.
+    pub fn item(&self) -> f64 {
+        assert_eq!(self.count(), 1, "item of a tensor of shape {}", self.shape);
+        self.to_f64()[0]
+    }
+    /// Converts to `F32` or `F64`; shares the storage if there is nothing to do.
+    pub fn to_dtype(&self, dtype: DType) -> Result<Self> {
+        if dtype == self.dtype { Ok(self.clone()) } else { Self::from_f64(self.shape, &self.to_f64(), dtype) }
+    }
+}
+
+impl std::fmt::Debug for Tensor {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        let head: Vec<f64> = self.view(0, [self.count().min(8)]).to_f64();
+        write!(f, "{:?}{} {head:?}", self.dtype, self.shape)
+    }
+}
+
+/// Runs `$body` with `$r` standing for the `f32` or `f64` that `$dtype` names.
+#[macro_export]
+macro_rules! on_real {
+    ($dtype:expr, $r:ident => $body:expr) => {
+        match $dtype {
+            $crate::tensor::DType::F32 => {
+                type $r = f32;
+                $body
+            }
+            $crate::tensor::DType::F64 => {
+                type $r = f64;
+                $body
+            }
+            other => unreachable!("floating-point operation on {other:?}"),
+        }
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn make_mut_copies_a_shared_block_and_only_that() {
+        let mut a = Tensor::from_slice([2, 2], &[1f32, 2., 3., 4.]).unwrap();
+        let row = a.view(2, [2]);
+        a.make_mut::<f32>()[2] = 9.;
+        assert_eq!(row.as_slice::<f32>(), [3., 4.]);
+        assert_eq!(a.as_slice::<f32>(), [1., 2., 9., 4.]);
+        let address = a.as_slice::<f32>().as_ptr();
+        assert_eq!(a.make_mut::<f32>().as_ptr(), address);
+    }
+}
