@@ -35,6 +35,18 @@ pub enum Error {
     /// The operating system refused a file operation.
     #[error("cannot {action} {}: {source}", path.display())]
     Io { action: &'static str, path: PathBuf, source: std::io::Error },
+    /// A file of the run folder could not be written.
+    #[error("cannot write {}: {source}; {}", path.display(), after_failed_write(source))]
+    Write { path: PathBuf, source: std::io::Error },
+}
+
+fn after_failed_write(source: &std::io::Error) -> &'static str {
+    use std::io::ErrorKind::{PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    match source.kind() {
+        StorageFull | QuotaExceeded => "free space or choose another folder with --out",
+        PermissionDenied | ReadOnlyFilesystem => "make the folder writable or choose another with --out",
+        _ => "choose another folder with --out",
+    }
 }
 
 impl Error {
@@ -56,5 +68,9 @@ impl Error {
     /// For `map_err`: `read(path).map_err(Error::io("read", path))`.
     pub fn io<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(std::io::Error) -> Self + 'a {
         move |source| Self::Io { action, path: path.to_owned(), source }
+    }
+    /// For `map_err` on what writes into a run folder.
+    pub fn write<'a>(path: &'a Path) -> impl FnOnce(std::io::Error) -> Self + 'a {
+        move |source| Self::Write { path: path.to_owned(), source }
     }
 }

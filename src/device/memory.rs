@@ -7,7 +7,8 @@
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::collections::BTreeMap;
 use std::ptr::NonNull;
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 const ALIGN: usize = 64;
 
@@ -50,11 +51,31 @@ pub fn reset_peak() {
     pool.usage.peak = pool.usage.live;
 }
 
+/// Counts the bytes of phantom blocks: what a dry run would have needed.
+#[derive(Debug, Default)]
+pub struct Meter {
+    live: AtomicUsize,
+    peak: AtomicUsize,
+}
+
+impl Meter {
+    /// Largest number of bytes that were live at once.
+    pub fn peak(&self) -> usize {
+        self.peak.load(Ordering::Relaxed)
+    }
+    /// Bytes live now.
+    pub fn live(&self) -> usize {
+        self.live.load(Ordering::Relaxed)
+    }
+}
+
 /// An owned, aligned run of bytes. Its content is initialised, but arbitrary: whatever the last owner left.
+/// A phantom block has a size but no memory; its bytes may not be looked at.
 pub struct Block {
     start: NonNull<u8>,
     capacity: usize,
     bytes: usize,
+    meter: Option<Arc<Meter>>,
 }
 
 // SAFETY: a block owns its memory; shared access is read-only through `&self`.
@@ -73,7 +94,7 @@ impl Block {
             pool.usage.live += found - capacity;
             pool.usage.peak = pool.usage.peak.max(pool.usage.live);
             pool.ever = pool.ever.max(pool.usage.live);
-            return Self { start, capacity: found, bytes };
+            return Self { start, capacity: found, bytes, meter: None };
         }
         pool.trim();
         drop(pool);
@@ -81,15 +102,30 @@ impl Block {
         // SAFETY: the layout has a non-zero size.
         let start =
             NonNull::new(unsafe { alloc_zeroed(layout) }).unwrap_or_else(|| handle_alloc_error(layout));
-        Self { start, capacity, bytes }
+        Self { start, capacity, bytes, meter: None }
+    }
+
+    /// A block that is only counted, by `meter`.
+    pub fn phantom(bytes: usize, meter: &Arc<Meter>) -> Self {
+        let capacity = size_class(bytes);
+        let live = meter.live.fetch_add(capacity, Ordering::Relaxed) + capacity;
+        meter.peak.fetch_max(live, Ordering::Relaxed);
+        Self { start: NonNull::dangling(), capacity, bytes, meter: Some(meter.clone()) }
+    }
+
+    /// The meter of a phantom block.
+    pub fn meter(&self) -> Option<&Arc<Meter>> {
+        self.meter.as_ref()
     }
 
     pub fn bytes(&self) -> &[u8] {
+        assert!(self.meter.is_none(), "a dry run has no values to look at");
         // SAFETY: `start` is valid for `bytes` initialised bytes as long as the block lives.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.bytes) }
     }
 
     pub fn bytes_mut(&mut self) -> &mut [u8] {
+        assert!(self.meter.is_none(), "a dry run has no values to write");
         // SAFETY: as in `bytes`, and `&mut self` is the only access.
         unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.bytes) }
     }
@@ -97,6 +133,10 @@ impl Block {
 
 impl Drop for Block {
     fn drop(&mut self) {
+        if let Some(meter) = &self.meter {
+            meter.live.fetch_sub(self.capacity, Ordering::Relaxed);
+            return;
+        }
         let mut pool = pool();
         pool.usage.live -= self.capacity;
         pool.usage.kept += self.capacity;

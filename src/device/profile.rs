@@ -19,3 +19,10 @@ pub fn debug_level() -> u8 {
 pub fn simd_wanted() -> Option<String> {
     std::env::var("OCHE_SIMD").ok()
 }
+
+/// One aligned line of `OCHE_DEBUG=2`.
+pub fn operation(name: &str, shape: &str, took: std::time::Duration, flops: u64, bytes: u64) {
+    let ns = took.as_nanos().max(1) as f64;
+    let (us, gflops, gbytes) = (ns / 1e3, flops as f64 / ns, bytes as f64 / ns);
+    eprintln!("{name:<24} {shape:<20} {us:>10.1} us {gbytes:>8.2} GB/s {gflops:>8.2} GFLOP/s");
+}

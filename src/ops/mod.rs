@@ -1,3 +1,15 @@
 //! Operations: one file a family, with forward, backward, cost and test cases.
 
+pub mod batch_norm;
+pub mod channel;
+pub mod concat;
+pub mod conv;
+pub mod cpu;
+pub mod cross_entropy;
+pub mod matmul;
+pub mod pointwise;
+pub mod pool;
+pub mod softmax;
+pub mod subsample;
+pub mod weighted_sum;
 pub mod window;

@@ -5,7 +5,7 @@
 
 mod shape;
 
-use crate::device::memory::Block;
+use crate::device::memory::{Block, Meter};
 pub use crate::device::real::{DType, Real};
 use crate::error::{Error, Result};
 pub use shape::Shape;
@@ -42,6 +42,12 @@ impl Tensor {
     pub fn scratch(shape: impl Into<Shape>, dtype: DType) -> Self {
         let shape = shape.into();
         Self { block: Arc::new(Block::new(shape.count() * dtype.size())), offset: 0, shape, dtype }
+    }
+    /// A tensor of a dry run: it has a size, which `meter` counts, but no elements.
+    pub fn phantom(shape: impl Into<Shape>, dtype: DType, meter: &Arc<Meter>) -> Self {
+        let shape = shape.into();
+        let block = Block::phantom(shape.count() * dtype.size(), meter);
+        Self { block: Arc::new(block), offset: 0, shape, dtype }
     }
     pub fn zeros(shape: impl Into<Shape>, dtype: DType) -> Self {
         let mut t = Self::scratch(shape, dtype);
@@ -95,15 +101,28 @@ impl Tensor {
         let size = self.dtype.size();
         bytemuck::cast_slice(&self.block.bytes()[self.offset * size..][..self.count() * size])
     }
+    /// Copies the elements if anybody else holds them, so that writing disturbs nobody.
+    pub fn make_unique(&mut self) {
+        if Arc::get_mut(&mut self.block).is_some() {
+            return;
+        }
+        let bytes = self.count() * self.dtype.size();
+        let own = match self.block.meter() {
+            Some(meter) => Block::phantom(bytes, meter),
+            None => {
+                let mut own = Block::new(bytes);
+                own.bytes_mut()
+                    .copy_from_slice(&self.block.bytes()[self.offset * self.dtype.size()..][..bytes]);
+                own
+            }
+        };
+        self.block = Arc::new(own);
+        self.offset = 0;
+    }
     /// The elements for writing; copied first if anybody else holds them.
     pub fn make_mut<T: Element>(&mut self) -> &mut [T] {
         assert_eq!(T::DTYPE, self.dtype, "element type of the tensor");
-        if Arc::get_mut(&mut self.block).is_none() {
-            let mut own = Block::new(self.count() * self.dtype.size());
-            own.bytes_mut().copy_from_slice(bytemuck::cast_slice(self.as_slice::<T>()));
-            self.block = Arc::new(own);
-            self.offset = 0;
-        }
+        self.make_unique();
         let (start, bytes) = (self.offset * self.dtype.size(), self.count() * self.dtype.size());
         match Arc::get_mut(&mut self.block) {
             Some(block) => bytemuck::cast_slice_mut(&mut block.bytes_mut()[start..][..bytes]),
@@ -131,6 +150,14 @@ impl Tensor {
             DType::U32 => self.as_slice::<u32>().iter().map(|&x| x as f64).collect(),
         }
     }
+    /// Whether no element is NaN or infinite.
+    pub fn is_finite(&self) -> bool {
+        match self.dtype {
+            DType::F32 => self.as_slice::<f32>().iter().all(|x| x.is_finite()),
+            DType::F64 => self.as_slice::<f64>().iter().all(|x| x.is_finite()),
+            DType::U8 | DType::U32 => true,
+        }
+    }
     /// The value of a tensor of one element.
     pub fn item(&self) -> f64 {
         assert_eq!(self.count(), 1, "item of a tensor of shape {}", self.shape);
@@ -144,8 +171,11 @@ impl Tensor {
 
 impl std::fmt::Debug for Tensor {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        let head: Vec<f64> = self.view(0, [self.count().min(8)]).to_f64();
-        write!(f, "{:?}{} {head:?}", self.dtype, self.shape)
+        write!(f, "{:?}{}", self.dtype, self.shape)?;
+        if self.block.meter().is_none() {
+            write!(f, " {:?}", self.view(0, [self.count().min(8)]).to_f64())?;
+        }
+        Ok(())
     }
 }
 

@@ -1,0 +1,130 @@
+//! PNG and JPEG files in one folder a class.
+
+use super::{Dataset, ImageSet, files, resize};
+use crate::error::{Error, Result};
+use image::{ImageReader, Rgb};
+use rayon::prelude::*;
+use std::path::{Path, PathBuf};
+
+const EXTENSIONS: [&str; 3] = ["png", "jpg", "jpeg"];
+
+/// Loads `train/<class>/*` with `test/<class>/*` or `val/<class>/*` (the first of them that is there) or, if there is
+/// no `train`, `<class>/*` without a test set. Classes and files in byte order of their names; images as RGB, resized
+/// to `size` x `size` pixels.
+///
+/// # Errors
+/// `Error::Data` names the folder without classes or images, or the file that is no image.
+pub fn load(dir: &Path, size: usize) -> Result<Dataset> {
+    files::check_exists(dir)?;
+    if dir.is_file() {
+        return Err(Error::data(
+            dir,
+            "is a file; give the folder that has one folder of images for every class",
+        ));
+    }
+    let split = dir.join("train").is_dir();
+    let train = read_set(&if split { dir.join("train") } else { dir.to_owned() }, size, None)?;
+    let parts = if split { &["test", "val"][..] } else { &[] };
+    let test = match parts.iter().map(|part| dir.join(part)).find(|part| part.is_dir()) {
+        Some(part) => Some(read_set(&part, size, Some(&train.classes))?),
+        None => None,
+    };
+    Ok(Dataset { name: "folder".into(), train, test }.standardise())
+}
+
+/// Mean and deviation are left empty. `expected`: the classes of the training set, for a test set.
+fn read_set(dir: &Path, size: usize, expected: Option<&[String]>) -> Result<ImageSet> {
+    let folders: Vec<PathBuf> = entries(dir)?.into_iter().filter(|path| path.is_dir()).collect();
+    if folders.is_empty() {
+        return Err(Error::data(
+            dir,
+            "has no class folder in it; put the images of every class in one of its name",
+        ));
+    }
+    let classes: Vec<String> = folders.iter().map(|path| name(path)).collect();
+    if let Some(expected) = expected {
+        check_classes(dir, &classes, expected)?;
+    }
+    let (mut paths, mut labels) = (vec![], vec![]);
+    for (label, folder) in folders.iter().enumerate() {
+        let found = image_files(folder)?;
+        labels.extend(vec![label as u32; found.len()]);
+        paths.extend(found);
+    }
+    let images: Vec<Result<Vec<u8>>> = paths.par_iter().map(|path| read_image(path, size)).collect();
+    // Collected in two steps so that the first of several faults is the one reported.
+    let images = images.into_iter().collect::<Result<Vec<_>>>()?.concat();
+    Ok(ImageSet {
+        images,
+        labels,
+        height: size,
+        width: size,
+        channels: 3,
+        classes,
+        mean: vec![],
+        std: vec![],
+    })
+}
+
+fn check_classes(dir: &Path, classes: &[String], expected: &[String]) -> Result<()> {
+    if let Some(extra) = classes.iter().find(|class| !expected.contains(class)) {
+        return Err(Error::data(&dir.join(extra), "is a class that the training images do not have"));
+    }
+    if let Some(missing) = expected.iter().find(|class| !classes.contains(class)) {
+        return Err(Error::data(&dir.join(missing), "is missing, but the training images have this class"));
+    }
+    Ok(())
+}
+
+/// Everything in `dir` but hidden files, in byte order of the names.
+fn entries(dir: &Path) -> Result<Vec<PathBuf>> {
+    let entries = dir.read_dir().map_err(Error::io("list", dir))?;
+    let paths = entries.map(|entry| Ok(entry.map_err(Error::io("list", dir))?.path()));
+    let mut paths = paths.collect::<Result<Vec<_>>>()?;
+    paths.retain(|path| !name(path).starts_with('.'));
+    paths.sort_by(|a, b| a.file_name().cmp(&b.file_name()));
+    Ok(paths)
+}
+
+fn name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// The images of a class folder. Notes beside them are passed over; anything else is a mistake to be told.
+fn image_files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut images = vec![];
+    for path in entries(folder)? {
+        let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+        if path.is_dir() {
+            return Err(Error::data(
+                &path,
+                "is a folder inside a class folder; move its images up or it away",
+            ));
+        } else if EXTENSIONS.contains(&extension.as_str()) {
+            images.push(path);
+        } else if !["txt", "md"].contains(&extension.as_str()) && name(&path) != "Thumbs.db" {
+            return Err(Error::data(
+                &path,
+                "is neither PNG nor JPEG by its name; convert it or move it away",
+            ));
+        }
+    }
+    if images.is_empty() {
+        return Err(Error::data(folder, "is a class folder without any .png, .jpg or .jpeg in it"));
+    }
+    Ok(images)
+}
+
+/// RGB bytes, `(size, size, 3)`.
+fn read_image(path: &Path, size: usize) -> Result<Vec<u8>> {
+    let reader = ImageReader::open(path).and_then(ImageReader::with_guessed_format);
+    let decoded = reader.map_err(Error::io("read", path))?.decode();
+    let image = decoded.map_err(|e| {
+        let reason = e.to_string();
+        let reason = reason.lines().next().unwrap_or_default().trim_end_matches('.');
+        Error::data(path, format!("cannot be read as an image ({reason}); replace it or move it away"))
+    })?;
+    let image = image.into_rgb8();
+    let (width, height) = image.dimensions();
+    Ok(resize::image::<Rgb<u8>>(image.as_raw(), height as usize, width as usize, size))
+}

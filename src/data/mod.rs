@@ -1,0 +1,260 @@
+//! Image sets in memory, and the one way to get them: `load` by name.
+
+pub mod augment;
+mod cifar;
+mod files;
+mod folder;
+mod idx;
+pub mod loader;
+mod resize;
+pub mod split;
+mod synthetic;
+
+use crate::error::{Error, Result};
+use rayon::prelude::*;
+use std::path::{Path, PathBuf};
+
+/// The names that [`load`] knows.
+pub const NAMES: [&str; 5] = ["cifar10", "cifar100", "idx", "folder", "synthetic"];
+/// Side of the images in pixels that a request may ask for.
+pub const IMAGE_SIZES: std::ops::RangeInclusive<usize> = 8..=512;
+/// Numbers of training images that a request for the synthetic set may ask for.
+pub const SYNTHETIC_IMAGES: std::ops::RangeInclusive<usize> = 10..=1_000_000;
+
+/// Labelled images of one size, 8 bit a channel.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ImageSet {
+    /// `(N, height, width, channels)`, row-major, 0 to 255.
+    pub images: Vec<u8>,
+    /// `N` indices into `classes`.
+    pub labels: Vec<u32>,
+    /// In pixels.
+    pub height: usize,
+    /// In pixels.
+    pub width: usize,
+    /// 1 (grey) or 3 (red, green, blue).
+    pub channels: usize,
+    pub classes: Vec<String>,
+    /// Mean per channel of `images / 255`, over the training images.
+    pub mean: Vec<f32>,
+    /// Standard deviation per channel of `images / 255`, over the training images; never 0.
+    pub std: Vec<f32>,
+}
+
+impl ImageSet {
+    /// Number of images.
+    pub fn len(&self) -> usize {
+        self.labels.len()
+    }
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty()
+    }
+    /// Bytes of one image: height x width x channels.
+    pub fn image_len(&self) -> usize {
+        self.height * self.width * self.channels
+    }
+    /// Image `index`, `(height, width, channels)`. Panics beyond the last one.
+    pub fn image(&self, index: usize) -> &[u8] {
+        &self.images[index * self.image_len()..][..self.image_len()]
+    }
+    /// Mean and population standard deviation per channel of `images / 255`. Summed in integers, so that the number
+    /// of threads does not matter. A channel without any variation has deviation 1.
+    pub fn statistics(&self) -> (Vec<f32>, Vec<f32>) {
+        let channels = self.channels;
+        let sums = self
+            .images
+            .par_chunks((1 << 16) * channels)
+            .map(|pixels| {
+                let mut sums = vec![[0u64; 2]; channels];
+                for pixel in pixels.chunks_exact(channels) {
+                    for (sum, &x) in sums.iter_mut().zip(pixel) {
+                        sum[0] += x as u64;
+                        sum[1] += x as u64 * x as u64;
+                    }
+                }
+                sums
+            })
+            .reduce(
+                || vec![[0; 2]; channels],
+                |a, b| a.iter().zip(&b).map(|(a, b)| [a[0] + b[0], a[1] + b[1]]).collect(),
+            );
+        let count = (self.images.len() / channels) as f64;
+        let moments = sums.iter().map(|&[sum, squares]| {
+            let mean = sum as f64 / count;
+            let variance = (squares as f64 / count - mean * mean).max(0.0);
+            let std = if variance > 0.0 { variance.sqrt() / 255.0 } else { 1.0 };
+            ((mean / 255.0) as f32, std as f32)
+        });
+        moments.unzip()
+    }
+}
+
+/// Training images, and test images if the source has them. Both share size, classes, mean and deviation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Dataset {
+    /// One of [`NAMES`].
+    pub name: String,
+    pub train: ImageSet,
+    pub test: Option<ImageSet>,
+}
+
+impl Dataset {
+    /// Measures mean and deviation on the training images and gives them to both parts.
+    fn standardise(mut self) -> Self {
+        let (mean, std) = self.train.statistics();
+        for set in std::iter::once(&mut self.train).chain(&mut self.test) {
+            (set.mean, set.std) = (mean.clone(), std.clone());
+        }
+        self
+    }
+}
+
+/// Which data set to load, and how.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Request {
+    /// One of [`NAMES`].
+    pub name: String,
+    /// Where the files are: needed by every set but `synthetic`, which takes none.
+    pub dir: Option<PathBuf>,
+    /// Side in pixels, within [`IMAGE_SIZES`]. Default: as in the files; 32 for `folder` and `synthetic`.
+    pub image_size: Option<usize>,
+    /// Of the synthetic images.
+    pub seed: u64,
+    /// Number of synthetic training images, within [`SYNTHETIC_IMAGES`]; a fifth as many are made for testing.
+    /// Default 10,000. No other set takes it.
+    pub train_images: Option<usize>,
+}
+
+/// Loads a data set into memory.
+///
+/// # Errors
+/// A request that makes no sense is `Error::Config`; a file that is missing, damaged or of another kind is
+/// `Error::Data` and names it.
+pub fn load(request: &Request) -> Result<Dataset> {
+    check(request)?;
+    let name = request.name.as_str();
+    if name == "synthetic" {
+        let count = request.train_images.unwrap_or(10_000);
+        return Ok(synthetic::load(request.image_size.unwrap_or(32), request.seed, count));
+    }
+    let Some(dir) = request.dir.as_deref() else {
+        return Err(Error::config(
+            "data_dir",
+            format!("`{name}` is read from files; say where they are with --data-dir"),
+        ));
+    };
+    let dataset = match name {
+        "cifar10" => cifar::load(&cifar::CIFAR10, dir)?,
+        "cifar100" => cifar::load(&cifar::CIFAR100, dir)?,
+        "idx" => idx::load(dir)?,
+        _ => folder::load(dir, request.image_size.unwrap_or(32))?,
+    };
+    check_use(&dataset, dir)?;
+    match request.image_size {
+        Some(size) if [dataset.train.height, dataset.train.width] != [size; 2] => Ok(Dataset {
+            train: resize::set(&dataset.train, size),
+            test: dataset.test.as_ref().map(|set| resize::set(set, size)),
+            ..dataset
+        }
+        .standardise()),
+        _ => Ok(dataset),
+    }
+}
+
+/// What can be said before any file is touched.
+fn check(request: &Request) -> Result<()> {
+    let name = request.name.as_str();
+    if !NAMES.contains(&name) {
+        let hint = nearest(name).map_or(String::new(), |near| format!("; did you mean `{near}`?"));
+        let names = NAMES.join(", ");
+        return Err(Error::config("dataset", format!("`{name}` is none of {names}{hint}")));
+    }
+    if let Some(size) = request.image_size.filter(|size| !IMAGE_SIZES.contains(size)) {
+        let (low, high) = (IMAGE_SIZES.start(), IMAGE_SIZES.end());
+        return Err(Error::config("image_size", format!("{size} is outside {low} to {high} pixels")));
+    }
+    if name == "synthetic" && request.dir.is_some() {
+        return Err(Error::config(
+            "data_dir",
+            "the synthetic set reads no files; name the set that the files hold, or leave --data-dir out",
+        ));
+    }
+    match request.train_images {
+        Some(_) if name != "synthetic" => Err(Error::config(
+            "train_images",
+            format!("only the synthetic set has a size to choose; leave it out for `{name}`"),
+        )),
+        Some(count) if !SYNTHETIC_IMAGES.contains(&count) => {
+            let (low, high) = (SYNTHETIC_IMAGES.start(), SYNTHETIC_IMAGES.end());
+            Err(Error::config("train_images", format!("{count} is outside {low} to {high} images")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A set to learn from has two classes and, to be split in two, two images.
+fn check_use(dataset: &Dataset, dir: &Path) -> Result<()> {
+    let (classes, images) = (dataset.train.classes.len(), dataset.train.len());
+    if classes < 2 || images < 2 {
+        let what = format!(
+            "has {images} training image(s) of {classes} class(es); a search needs at least two of both"
+        );
+        return Err(Error::data(dir, what));
+    }
+    Ok(())
+}
+
+/// The name that was most likely meant.
+fn nearest(name: &str) -> Option<&'static str> {
+    let lower = name.to_lowercase();
+    if lower.contains("mnist") {
+        return Some("idx"); // the format of its files
+    }
+    let best = NAMES.into_iter().min_by_key(|known| edit_distance(&lower, known))?;
+    (edit_distance(&lower, best) <= best.len() / 2).then_some(best)
+}
+
+/// Levenshtein's distance: insertions, deletions and substitutions of one character.
+fn edit_distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, y) in b.chars().enumerate() {
+            let substituted = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.chars().count()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_guessed_from_near_misses_only() {
+        assert_eq!(edit_distance("kitten", "sitting"), 3); // Levenshtein's textbook example
+        assert_eq!(nearest("CIFAR-10"), Some("cifar10"));
+        assert_eq!(nearest("cifar"), Some("cifar10"));
+        assert_eq!(nearest("fashion-mnist"), Some("idx"));
+        assert_eq!(nearest("sintetic"), Some("synthetic"));
+        assert_eq!(nearest("wikitext"), None);
+    }
+
+    #[test]
+    fn statistics_of_known_pixels() {
+        // Channel 0: 0 and 255, mean 1/2, deviation 1/2. Channel 1 is constant.
+        let set = ImageSet {
+            images: vec![0, 51, 255, 51, 0, 51, 255, 51],
+            labels: vec![0, 1],
+            height: 1,
+            width: 2,
+            channels: 2,
+            classes: vec!["a".into(), "b".into()],
+            mean: vec![],
+            std: vec![],
+        };
+        assert_eq!(set.statistics(), (vec![0.5, 0.2], vec![0.5, 1.0]));
+    }
+}

@@ -1,0 +1,59 @@
+//! Convolution and linear layers: indices of their weights, and a forward.
+
+use super::Context;
+use crate::error::Result;
+use crate::ops::channel::ChannelShift;
+use crate::ops::conv::{Conv, Geometry};
+use crate::ops::matmul::MatMul;
+use crate::ops::window::Window;
+use crate::tape::{Builder, Init, Var};
+
+/// A convolution without bias.
+#[derive(Clone, Debug)]
+pub struct Conv2d {
+    weight: usize,
+    geometry: Geometry,
+}
+
+impl Conv2d {
+    /// Dense, (N, H, W, `input`) -> (N, H', W', `output`); the weight is called `name.weight`.
+    pub fn dense(b: &mut Builder, name: &str, input: usize, output: usize, window: Window) -> Self {
+        let [kh, kw] = window.kernel;
+        let init = Init::FanIn(input * kh * kw);
+        let weight = b.param(&format!("{name}.weight"), [output, input, kh, kw], init);
+        Self { weight, geometry: Geometry { window, depthwise: false } }
+    }
+    /// 1 x 1.
+    pub fn pointwise(b: &mut Builder, name: &str, input: usize, output: usize) -> Self {
+        Self::dense(b, name, input, output, Window::square(1, 1, 0, 1))
+    }
+    /// One kernel a channel.
+    pub fn depthwise(b: &mut Builder, name: &str, channels: usize, window: Window) -> Self {
+        let [kh, kw] = window.kernel;
+        let weight = b.param(&format!("{name}.weight"), [channels, 1, kh, kw], Init::FanIn(kh * kw));
+        Self { weight, geometry: Geometry { window, depthwise: true } }
+    }
+    pub fn forward(&self, cx: &mut Context, x: Var) -> Result<Var> {
+        cx.tape.apply(Conv(self.geometry), &[x, cx.weights[self.weight]])
+    }
+}
+
+/// y = x W^T + b, (N, `input`) -> (N, `output`).
+#[derive(Clone, Debug)]
+pub struct Linear {
+    weight: usize,
+    bias: usize,
+}
+
+impl Linear {
+    pub fn new(b: &mut Builder, name: &str, input: usize, output: usize) -> Self {
+        let init = Init::FanIn(input);
+        let weight = b.param(&format!("{name}.weight"), [output, input], init);
+        Self { weight, bias: b.param(&format!("{name}.bias"), [output], init) }
+    }
+    pub fn forward(&self, cx: &mut Context, x: Var) -> Result<Var> {
+        let product = MatMul { transpose: [false, true] };
+        let y = cx.tape.apply(product, &[x, cx.weights[self.weight]])?;
+        cx.tape.apply(ChannelShift, &[y, cx.weights[self.bias]])
+    }
+}

@@ -1,0 +1,22 @@
+//! Layers, batch-norm statistics, optimisers and schedules. Knows nothing of cells or alphas.
+
+mod layers;
+mod norm;
+mod optim;
+
+pub use layers::{Conv2d, Linear};
+pub use norm::{Norm, NormMode, RunningStats};
+pub(crate) use optim::plus_scaled;
+pub use optim::{Adam, AdamState, Sgd, clip_factor, cosine, global_norm};
+
+use crate::tape::{Tape, Var};
+
+/// What a layer's forward needs besides its input.
+pub struct Context<'a> {
+    pub tape: &'a mut Tape,
+    /// The weights on this tape, in the order of their layout.
+    pub weights: &'a [Var],
+    pub mode: NormMode,
+    /// Read in `Running` mode, moved in `BatchAndUpdate` mode.
+    pub running: &'a mut RunningStats,
+}

@@ -1,0 +1,140 @@
+//! SGD with momentum, Adam, norm clipping and the cosine schedule, on flat buffers, as PyTorch defines them.
+
+use crate::on_real;
+use crate::ops::cpu::elementwise::{CHUNK, sum_chunks};
+use crate::tensor::{Real, Tensor};
+use rayon::prelude::*;
+
+/// Euclidean norm of a flat buffer.
+pub fn global_norm(g: &Tensor) -> f64 {
+    on_real!(g.dtype(), R => {
+        let g = g.as_slice::<R>();
+        let part = |i: usize| g[i..(i + CHUNK).min(g.len())].iter().map(|x| x.f64() * x.f64()).sum();
+        sum_chunks(g.len(), part).sqrt()
+    })
+}
+
+/// What to multiply a gradient of norm `norm` by so that it is at most `limit` (0: no limit).
+pub fn clip_factor(norm: f64, limit: f64) -> f64 {
+    if limit > 0.0 { (limit / (norm + 1e-6)).min(1.0) } else { 1.0 }
+}
+
+/// Learning rate at `epoch` of `epochs`, from `first` down to `last` along half a cosine (arXiv 1608.03983).
+pub fn cosine(first: f64, last: f64, epoch: usize, epochs: usize) -> f64 {
+    let turn = std::f64::consts::PI * epoch as f64 / epochs.max(1) as f64;
+    last + (first - last) * (1.0 + turn.cos()) / 2.0
+}
+
+/// Settings of SGD with momentum and L2 weight decay.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sgd {
+    pub momentum: f64,
+    pub weight_decay: f64,
+}
+
+impl Sgd {
+    /// m <- mu m + c g + wd w;  w <- w - lr m, where c is the clip factor.
+    pub fn step(&self, w: &mut Tensor, m: &mut Tensor, g: &Tensor, lr: f64, clip: f64) {
+        on_real!(w.dtype(), R => {
+            let [mu, wd, lr, clip] = [self.momentum, self.weight_decay, lr, clip].map(R::of);
+            let (w, m) = (w.make_mut::<R>().par_chunks_mut(CHUNK), m.make_mut::<R>().par_chunks_mut(CHUNK));
+            w.zip(m).zip(g.as_slice::<R>().par_chunks(CHUNK)).for_each(|((w, m), g)| {
+                for ((w, m), &g) in w.iter_mut().zip(m).zip(g) {
+                    *m = mu * *m + (clip * g + wd * *w);
+                    *w -= lr * *m;
+                }
+            });
+        });
+    }
+    /// w - lr (mu m + g + wd w): the virtual step, which changes neither weights nor momentum.
+    pub fn virtual_step(&self, w: &Tensor, m: &Tensor, g: &Tensor, lr: f64) -> Tensor {
+        let mut moved = w.clone();
+        on_real!(w.dtype(), R => {
+            let [mu, wd, lr] = [self.momentum, self.weight_decay, lr].map(R::of);
+            let m = m.as_slice::<R>().par_chunks(CHUNK).zip(g.as_slice::<R>().par_chunks(CHUNK));
+            moved.make_mut::<R>().par_chunks_mut(CHUNK).zip(m).for_each(|(w, (m, g))| {
+                for (w, (&m, &g)) in w.iter_mut().zip(m.iter().zip(g)) {
+                    *w -= lr * (mu * m + g + wd * *w);
+                }
+            });
+        });
+        moved
+    }
+}
+
+/// w + c v on flat buffers.
+pub(crate) fn plus_scaled(w: &Tensor, c: f64, v: &Tensor) -> Tensor {
+    let mut moved = w.clone();
+    on_real!(w.dtype(), R => {
+        let c = R::of(c);
+        moved.make_mut::<R>().par_chunks_mut(CHUNK).zip(v.as_slice::<R>().par_chunks(CHUNK)).for_each(|(w, v)| {
+            w.iter_mut().zip(v).for_each(|(w, &v)| *w += c * v);
+        });
+    });
+    moved
+}
+
+/// Settings of Adam with L2 weight decay added to the gradient (arXiv 1412.6980).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Adam {
+    pub learning_rate: f64,
+    pub beta1: f64,
+    pub beta2: f64,
+    pub epsilon: f64,
+    pub weight_decay: f64,
+}
+
+/// First and second moments of one tensor, and the steps taken.
+#[derive(Clone, Debug)]
+pub struct AdamState {
+    pub first: Tensor,
+    pub second: Tensor,
+    pub steps: u64,
+}
+
+impl AdamState {
+    pub fn new(like: &Tensor) -> Self {
+        let zeros = || Tensor::zeros(*like.shape(), like.dtype());
+        Self { first: zeros(), second: zeros(), steps: 0 }
+    }
+}
+
+impl Adam {
+    /// One step on `x`, along -m_hat / (sqrt(v_hat) + eps).
+    pub fn step(&self, x: &mut Tensor, g: &Tensor, state: &mut AdamState) {
+        state.steps += 1;
+        let t = state.steps as i32;
+        let (c1, c2) = (1.0 - self.beta1.powi(t), 1.0 - self.beta2.powi(t));
+        on_real!(x.dtype(), R => {
+            let (x, g) = (x.make_mut::<R>(), g.as_slice::<R>());
+            let (first, second) = (state.first.make_mut::<R>(), state.second.make_mut::<R>());
+            for i in 0..x.len() {
+                let d = g[i].f64() + self.weight_decay * x[i].f64();
+                let m = self.beta1 * first[i].f64() + (1.0 - self.beta1) * d;
+                let v = self.beta2 * second[i].f64() + (1.0 - self.beta2) * d * d;
+                (first[i], second[i]) = (R::of(m), R::of(v));
+                x[i] -= R::of(self.learning_rate / c1 * m / (v.sqrt() / c2.sqrt() + self.epsilon));
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_schedule_starts_high_and_ends_low() {
+        assert_eq!(cosine(0.025, 0.001, 0, 50), 0.025);
+        assert!((cosine(0.025, 0.001, 50, 50) - 0.001).abs() < 1e-12);
+        // 0.001 + 0.012 (1 + cos(2 pi / 50))
+        assert!((cosine(0.025, 0.001, 2, 50) - 0.02490538).abs() < 1e-6);
+    }
+
+    #[test]
+    fn clipping_limits_the_norm_and_leaves_small_gradients() {
+        assert_eq!(clip_factor(3.0, 5.0), 1.0);
+        assert!((clip_factor(10.0, 5.0) - 0.5).abs() < 1e-6);
+        assert_eq!(clip_factor(10.0, 0.0), 1.0);
+    }
+}

@@ -1,0 +1,207 @@
+//! Batch normalisation over all but the channels, without its affine part (see `channel`).
+//!
+//! M elements a channel, m and s2 their mean and biased variance, r = 1/sqrt(s2 + eps), z = (x - m) r:
+//!
+//! y = z;  dx = r (g - sum(g)/M - z sum(g z)/M).
+//!
+//! The backward is linear and symmetric in g, so its own derivative in g is itself; that in x is written out in
+//! [`BatchNormGradGrad`]. Ioffe and Szegedy, arXiv 1502.03167.
+
+use super::cpu::channel::{apply, apply2, sums};
+use super::pointwise::same;
+use crate::error::{Error, Result};
+use crate::on_real;
+use crate::tape::{Cost, Op, Out, Pullback, Saved};
+use crate::tensor::{Real, Shape, Tensor};
+
+/// Added to the variance.
+pub const EPSILON: f64 = 1e-5;
+
+/// x -> z with the statistics of this batch, which are saved as rows mean, r and biased variance, (3, C).
+#[derive(Clone, Copy, Debug)]
+pub struct BatchNorm;
+
+impl Op for BatchNorm {
+    fn name(&self) -> &'static str {
+        "batch_norm"
+    }
+    fn shape(&self, ins: &[Shape]) -> Result<Shape> {
+        if ins[0].rank() < 2 || ins[0].count() <= ins[0].last() {
+            let what = format!("needs more than one value a channel, got {}; take a larger batch", ins[0]);
+            return Err(Error::shape(self.name(), what));
+        }
+        Ok(ins[0])
+    }
+    fn saves(&self, ins: &[Shape]) -> Vec<Saved> {
+        vec![Saved::Real(Shape::from([3, ins[0].last()]))]
+    }
+    fn cost(&self, ins: &[Shape]) -> Cost {
+        Cost::pointwise(ins, ins[0], 7)
+    }
+    fn run(&self, ins: &[&Tensor], out: &mut Out) -> Result<()> {
+        on_real!(out.value.dtype(), R => {
+            let x = ins[0].as_slice::<R>();
+            let c = ins[0].shape().last();
+            let m = (x.len() / c) as f64;
+            let [sum] = sums(x, x, &[&vec![R::ZERO; c]], |x, _, _| [x]);
+            let mean: Vec<R> = sum.iter().map(|s| R::of(s / m)).collect();
+            // centred on the rounded mean: the correction by its rounding error is below that of the sum
+            let [square] = sums(x, x, &[&mean], |x, _, p| [(x - p[0]) * (x - p[0])]);
+            let variance: Vec<R> = square.iter().map(|s| R::of(s / m)).collect();
+            let r: Vec<R> = square.iter().map(|s| R::of(1.0 / (s / m + EPSILON).sqrt())).collect();
+            apply::<R>(ins[0], &[&mean, &r], out, |x, p| (x - p[0]) * p[1]);
+            let stats = out.saved[0].make_mut::<R>();
+            for (to, from) in stats.chunks_exact_mut(c).zip([mean, r, variance]) {
+                to.copy_from_slice(&from);
+            }
+        });
+        Ok(())
+    }
+    fn vjp(&self, cx: &mut Pullback) -> Result<()> {
+        let (g, x, stats) = (cx.g(), cx.x(0), cx.saved(0));
+        cx.send(0, BatchNormGrad, &[g, x, stats])
+    }
+}
+
+/// Splits saved statistics into mean and r.
+fn mean_and_r<R: Real + crate::tensor::Element>(stats: &Tensor) -> (&[R], &[R]) {
+    let c = stats.shape().last();
+    let rows = stats.as_slice::<R>();
+    (&rows[..c], &rows[c..2 * c])
+}
+
+/// (g, x, statistics of x) -> r (g - sum(g)/M - z sum(g z)/M)
+#[derive(Clone, Copy, Debug)]
+pub struct BatchNormGrad;
+impl Op for BatchNormGrad {
+    fn name(&self) -> &'static str {
+        "batch_norm_grad"
+    }
+    fn shape(&self, ins: &[Shape]) -> Result<Shape> {
+        same(self.name(), &ins[..2])
+    }
+    fn cost(&self, ins: &[Shape]) -> Cost {
+        Cost::pointwise(ins, ins[0], 10)
+    }
+    fn run(&self, ins: &[&Tensor], out: &mut Out) -> Result<()> {
+        on_real!(out.value.dtype(), R => {
+            let (g, x) = (ins[0].as_slice::<R>(), ins[1].as_slice::<R>());
+            let (mean, r) = mean_and_r::<R>(ins[2]);
+            let m = (x.len() / r.len()) as f64;
+            let [s1, s2] = sums(g, x, &[mean, r], |g, x, p| [g, g * ((x - p[0]) * p[1])]);
+            let s1: Vec<R> = s1.iter().map(|s| R::of(s / m)).collect();
+            let s2: Vec<R> = s2.iter().map(|s| R::of(s / m)).collect();
+            apply2(g, x, &[mean, r, &s1, &s2], out, |g, x, p| {
+                let z = (x - p[0]) * p[1];
+                p[1] * (g - p[2] - z * p[3])
+            });
+        });
+        Ok(())
+    }
+    fn vjp(&self, cx: &mut Pullback) -> Result<()> {
+        let (v, g, x, stats) = (cx.g(), cx.x(0), cx.x(1), cx.x(2));
+        cx.send(0, BatchNormGrad, &[v, x, stats])?;
+        cx.send(1, BatchNormGradGrad, &[v, g, x, stats])
+    }
+}
+
+/// (v, g, x, statistics of x) -> d/dx of <v, BatchNormGrad(g, x)>.
+///
+/// With Q = v.g - sum(v) sum(g)/M - (v.z)(g.z)/M and u = -(r/M) (v (g.z) + g (v.z)):
+/// dx = -Q r^2 z/M + r (u - sum(u)/M - z (u.z)/M).
+#[derive(Clone, Copy, Debug)]
+pub struct BatchNormGradGrad;
+impl Op for BatchNormGradGrad {
+    fn name(&self) -> &'static str {
+        "batch_norm_grad_grad"
+    }
+    fn shape(&self, ins: &[Shape]) -> Result<Shape> {
+        same(self.name(), &ins[..3])
+    }
+    fn cost(&self, ins: &[Shape]) -> Cost {
+        Cost::pointwise(ins, ins[0], 20)
+    }
+    fn run(&self, ins: &[&Tensor], out: &mut Out) -> Result<()> {
+        on_real!(out.value.dtype(), R => {
+            let [v, g, x] = [0, 1, 2].map(|k| ins[k].as_slice::<R>());
+            let (mean, r) = mean_and_r::<R>(ins[3]);
+            let m = (x.len() / r.len()) as f64;
+            let with_z = |a| sums(a, x, &[mean, r], |a: R, x, p| [a, a * ((x - p[0]) * p[1])]);
+            let ([sv, vz], [sg, gz]) = (with_z(v), with_z(g));
+            let [vg] = sums(v, g, &[mean], |v, g, _| [v * g]);
+            let mut factors: [Vec<R>; 4] = Default::default(); // of v, g, 1 and z
+            for c in 0..r.len() {
+                let r = r[c].f64();
+                let q = vg[c] - sv[c] * sg[c] / m - vz[c] * gz[c] / m;
+                let (uv, ug) = (-r / m * gz[c], -r / m * vz[c]);
+                let (su, uz) = (uv * sv[c] + ug * sg[c], uv * vz[c] + ug * gz[c]);
+                let row = [r * uv, r * ug, -r * su / m, -q * r * r / m - r * uz / m];
+                factors.iter_mut().zip(row).for_each(|(f, x)| f.push(R::of(x)));
+            }
+            let [fv, fg, one, z] = &factors;
+            apply2(v, g, &[fv, fg], out, |v, g, p| v * p[0] + g * p[1]);
+            out.accumulate = true;
+            apply(ins[2], &[one, z, mean, r], out, |x, p| p[0] + p[1] * ((x - p[2]) * p[3]));
+        });
+        Ok(())
+    }
+}
+
+/// (x, mean, variance) -> (x - mean) / sqrt(variance + eps): statistics held fixed, as when evaluating.
+#[derive(Clone, Copy, Debug)]
+pub struct Normalise;
+impl Op for Normalise {
+    fn name(&self) -> &'static str {
+        "normalise"
+    }
+    fn shape(&self, ins: &[Shape]) -> Result<Shape> {
+        let c = Shape::from([ins[0].last()]);
+        if ins[1] != c || ins[2] != c {
+            let what =
+                format!("statistics {} and {} are not one number a channel of {}", ins[1], ins[2], ins[0]);
+            return Err(Error::shape(self.name(), what));
+        }
+        Ok(ins[0])
+    }
+    fn cost(&self, ins: &[Shape]) -> Cost {
+        Cost::pointwise(ins, ins[0], 2)
+    }
+    fn run(&self, ins: &[&Tensor], out: &mut Out) -> Result<()> {
+        on_real!(out.value.dtype(), R => {
+            let r = rsqrt::<R>(ins[2]);
+            apply::<R>(ins[0], &[ins[1].as_slice(), &r], out, |x, p| (x - p[0]) * p[1]);
+        });
+        Ok(())
+    }
+    fn vjp(&self, cx: &mut Pullback) -> Result<()> {
+        let (g, variance) = (cx.g(), cx.x(2));
+        cx.send(0, NormaliseGrad, &[g, variance])
+    }
+}
+
+/// (g, variance) -> g / sqrt(variance + eps)
+#[derive(Clone, Copy, Debug)]
+pub struct NormaliseGrad;
+impl Op for NormaliseGrad {
+    fn name(&self) -> &'static str {
+        "normalise_grad"
+    }
+    fn shape(&self, ins: &[Shape]) -> Result<Shape> {
+        Ok(ins[0])
+    }
+    fn cost(&self, ins: &[Shape]) -> Cost {
+        Cost::pointwise(ins, ins[0], 1)
+    }
+    fn run(&self, ins: &[&Tensor], out: &mut Out) -> Result<()> {
+        on_real!(out.value.dtype(), R => apply::<R>(ins[0], &[&rsqrt::<R>(ins[1])], out, |g, p| g * p[0]));
+        Ok(())
+    }
+    fn vjp(&self, cx: &mut Pullback) -> Result<()> {
+        let (g, variance) = (cx.g(), cx.x(1));
+        cx.send(0, NormaliseGrad, &[g, variance])
+    }
+}
+
+fn rsqrt<R: Real + crate::tensor::Element>(variance: &Tensor) -> Vec<R> {
+    variance.as_slice::<R>().iter().map(|v| R::of(1.0 / (v.f64() + EPSILON).sqrt())).collect()
+}

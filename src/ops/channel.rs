@@ -1,0 +1,122 @@
+//! Operations between an image batch (or any tensor) and one number a channel, the innermost extent C.
+//!
+//! Scale and shift are the affine part of batch norm; the shift is also the bias of a linear layer.
+
+use super::cpu::channel::{apply, reduce};
+use super::pointwise::same;
+use crate::error::{Error, Result};
+use crate::on_real;
+use crate::tape::{Cost, Op, Out, Pullback};
+use crate::tensor::{Shape, Tensor};
+
+fn with_channels(op: &'static str, x: Shape, c: Shape) -> Result<Shape> {
+    if x.rank() == 0 || c.rank() != 1 || c.last() != x.last() {
+        return Err(Error::shape(op, format!("{c} does not give one number a channel of {x}")));
+    }
+    Ok(x)
+}
+
+macro_rules! channel_op {
+    ($(#[$doc:meta])* $op:ident, $name:literal, $flops:literal, $out:expr,
+     |$r:ident, $x:ident, $o:ident| $run:expr, |$cx:ident| $vjp:block) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug)]
+        pub struct $op;
+        impl Op for $op {
+            fn name(&self) -> &'static str {
+                $name
+            }
+            fn shape(&self, ins: &[Shape]) -> Result<Shape> {
+                ($out)(ins)
+            }
+            fn cost(&self, ins: &[Shape]) -> Cost {
+                let out = self.shape(ins).unwrap_or(ins[0]);
+                Cost { flops: $flops * ins[0].count() as u64, ..Cost::pointwise(ins, out, 0) }
+            }
+            fn run(&self, $x: &[&Tensor], $o: &mut Out) -> Result<()> {
+                on_real!($o.value.dtype(), $r => $run);
+                Ok(())
+            }
+            fn vjp(&self, $cx: &mut Pullback) -> Result<()> $vjp
+        }
+    };
+}
+
+channel_op!(
+    /// (x, gamma) -> gamma_c x
+    ChannelScale, "channel_scale", 1, |s: &[Shape]| with_channels("channel_scale", s[0], s[1]),
+    |R, x, out| {
+        let c = x[1].as_slice::<R>();
+        apply::<R>(x[0], &[c], out, |x, p| p[0] * x)
+    },
+    |cx| {
+        let (x, c, g) = (cx.x(0), cx.x(1), cx.g());
+        cx.send(0, ChannelScale, &[g, c])?;
+        cx.send(1, ChannelDot, &[x, g])
+    }
+);
+channel_op!(
+    /// (x, beta) -> x + beta_c
+    ChannelShift, "channel_shift", 1, |s: &[Shape]| with_channels("channel_shift", s[0], s[1]),
+    |R, x, out| {
+        let c = x[1].as_slice::<R>();
+        apply::<R>(x[0], &[c], out, |x, p| x + p[0])
+    },
+    |cx| {
+        let g = cx.g();
+        cx.pass(0, g)?;
+        cx.send(1, ChannelSum, &[g])
+    }
+);
+channel_op!(
+    /// (a, b) -> sum over all but the channels of a b, (C)
+    ChannelDot, "channel_dot", 2, |s: &[Shape]| same("channel_dot", s).map(|s| Shape::from([s.last()])),
+    |R, x, out| {
+        let b = x[1].as_slice::<R>();
+        reduce::<R>(x[0].as_slice::<R>(), Some(b), out)
+    },
+    |cx| {
+        let (a, b, g) = (cx.x(0), cx.x(1), cx.g());
+        cx.send(0, ChannelScale, &[b, g])?;
+        cx.send(1, ChannelScale, &[a, g])
+    }
+);
+channel_op!(
+    /// x -> sum over all but the channels, (C)
+    ChannelSum, "channel_sum", 1, |s: &[Shape]| Ok(Shape::from([s[0].last()])),
+    |R, x, out| reduce::<R>(x[0].as_slice::<R>(), None, out),
+    |cx| {
+        let (x, g) = (cx.x(0), cx.g());
+        let shape = cx.tape().shape(x);
+        cx.send(0, ChannelBroadcast(shape), &[g])
+    }
+);
+
+/// (C) -> a tensor of the given shape that repeats it
+#[derive(Clone, Copy, Debug)]
+pub struct ChannelBroadcast(pub Shape);
+impl Op for ChannelBroadcast {
+    fn name(&self) -> &'static str {
+        "channel_broadcast"
+    }
+    fn shape(&self, ins: &[Shape]) -> Result<Shape> {
+        with_channels(self.name(), self.0, ins[0])
+    }
+    fn cost(&self, ins: &[Shape]) -> Cost {
+        Cost::pointwise(ins, self.0, 0)
+    }
+    fn run(&self, ins: &[&Tensor], out: &mut Out) -> Result<()> {
+        let accumulate = out.accumulate;
+        on_real!(out.value.dtype(), R => {
+            let c = ins[0].as_slice::<R>();
+            for pixel in out.value.make_mut::<R>().chunks_exact_mut(c.len()) {
+                pixel.iter_mut().zip(c).for_each(|(y, &c)| *y = if accumulate { *y + c } else { c });
+            }
+        });
+        Ok(())
+    }
+    fn vjp(&self, cx: &mut Pullback) -> Result<()> {
+        let g = cx.g();
+        cx.send(0, ChannelSum, &[g])
+    }
+}

@@ -1,0 +1,111 @@
+//! Register tiles of matrix products: `MR` rows times `NV` vectors of sums that stay in registers over the depth.
+
+use crate::device::simd::{Isa, Vector};
+
+/// Vectors of columns in the widest tile: AVX-512 has 32 registers, the others 16.
+pub fn widest(isa: Isa) -> usize {
+    if isa == Isa::Avx512 { 4 } else { 2 }
+}
+
+/// One product of a strip of columns: `out[i, j] (+)= sum over k of a[i, k] * b[k, j]`.
+#[derive(Clone, Copy)]
+pub struct Strip<R> {
+    /// Element `(i, k)` is at `i * a_strides[0] + k * a_strides[1]`.
+    pub a: *const R,
+    pub a_strides: [usize; 2],
+    /// Element `(k, j)` is at `k * b_stride + j`; whole vectors are read.
+    pub b: *const R,
+    pub b_stride: usize,
+    pub out: *mut R,
+    pub out_stride: usize,
+    pub rows: usize,
+    pub depth: usize,
+    /// Columns written; the vectors read may reach further.
+    pub columns: usize,
+    pub accumulate: bool,
+}
+
+impl<R: crate::device::real::Real> Strip<R> {
+    /// `columns` must take exactly `vectors` vectors, at most [`widest`].
+    ///
+    /// # Safety
+    /// The pointers are valid for every element the fields describe.
+    #[inline(always)]
+    pub unsafe fn run<V: Vector<Elem = R>>(self, vectors: usize) {
+        // SAFETY: the caller's.
+        unsafe {
+            match vectors {
+                1 => self.tiles::<V, 8, 1>(),
+                2 => self.tiles::<V, 6, 2>(),
+                3 => self.tiles::<V, 8, 3>(),
+                _ => self.tiles::<V, 6, 4>(),
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn tiles<V: Vector<Elem = R>, const MR: usize, const NV: usize>(self) {
+        // SAFETY: row `i + MR` is at most `rows`.
+        unsafe {
+            let mut i = 0;
+            while i + MR <= self.rows {
+                self.tile::<V, MR, NV>(i);
+                i += MR;
+            }
+            if i + 4 <= self.rows {
+                self.tile::<V, 4, NV>(i);
+                i += 4;
+            }
+            if i + 2 <= self.rows {
+                self.tile::<V, 2, NV>(i);
+                i += 2;
+            }
+            while i < self.rows {
+                self.tile::<V, 1, NV>(i);
+                i += 1;
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn tile<V: Vector<Elem = R>, const MR: usize, const NV: usize>(&self, i: usize) {
+        let mut sum = [[V::zero(); NV]; MR];
+        // SAFETY: rows `i..i + MR` exist; `wrapping_add` only leaves the matrices after the last use.
+        unsafe {
+            let (mut a, mut b) = (self.a.add(i * self.a_strides[0]), self.b);
+            for _ in 0..self.depth {
+                let mut columns = [V::zero(); NV];
+                for (v, column) in columns.iter_mut().enumerate() {
+                    *column = V::load(b.add(v * V::LANES));
+                }
+                for (r, sum) in sum.iter_mut().enumerate() {
+                    let x = V::splat(*a.add(r * self.a_strides[0]));
+                    for (sum, column) in sum.iter_mut().zip(columns) {
+                        *sum = x.fma(column, *sum);
+                    }
+                }
+                a = a.wrapping_add(self.a_strides[1]);
+                b = b.wrapping_add(self.b_stride);
+            }
+            for (r, sum) in sum.into_iter().enumerate() {
+                for (v, sum) in sum.into_iter().enumerate() {
+                    let to = self.out.add((i + r) * self.out_stride + v * V::LANES);
+                    self.write::<V>(sum, to, (self.columns - v * V::LANES).min(V::LANES));
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn write<V: Vector<Elem = R>>(&self, sum: V, to: *mut R, lanes: usize) {
+        // SAFETY: `to` has `lanes` columns of the row left.
+        unsafe {
+            if lanes == V::LANES {
+                if self.accumulate { V::load(to).add(sum).store(to) } else { sum.store(to) }
+            } else {
+                let old = if self.accumulate { V::load_part(to, lanes) } else { V::zero() };
+                old.add(sum).store_part(to, lanes);
+            }
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! Ranges of the settings: one sentence a problem, naming the key.
+
+use super::SearchConfig;
+use super::keys::not_known;
+use crate::error::{Error, Result};
+use crate::space::genotype::CANDIDATES;
+
+const DATA_SETS: [&str; 5] = ["synthetic", "cifar10", "cifar100", "idx", "folder"];
+const SPACES: [&str; 1] = ["darts-cnn"];
+
+impl SearchConfig {
+    /// The first setting that is out of range or contradicts another, as [`Error::Config`].
+    pub fn validate(&self) -> Result<()> {
+        self.check_data()?;
+        self.check_space()?;
+        self.check_search()?;
+        self.check_rates()?;
+        check_device(&self.run.device)
+    }
+
+    fn check_data(&self) -> Result<()> {
+        let data = &self.data;
+        one_of("data.name", &data.name, &DATA_SETS)?;
+        let synthetic = data.name == "synthetic";
+        let no_dir = data.dir.as_os_str().is_empty();
+        require(synthetic || !no_dir, "data.dir", || {
+            format!("data set {} needs a folder; give it with --data-dir", data.name)
+        })?;
+        require(!synthetic || no_dir, "data.dir", || {
+            "is set, but the data set is synthetic, which has no files; name the data set with --data".into()
+        })?;
+        let size = data.image_size;
+        require(size.is_multiple_of(4), "data.image_size", || {
+            let near = [size / 4 * 4, size.div_ceil(4) * 4].into_iter().find(|&s| s >= 8).unwrap_or(8);
+            format!("{size} pixels cannot be halved twice; choose a multiple of 4, such as {near}")
+        })?;
+        within("data.image_size", size, 8, 1024)?;
+        require(data.crop_padding < size, "data.crop_padding", || {
+            format!("is {}, must be less than data.image_size, {size}", data.crop_padding)
+        })?;
+        require(data.cutout <= size, "data.cutout", || {
+            format!("is {}, must not exceed data.image_size, {size}", data.cutout)
+        })?;
+        let portion = data.train_portion;
+        require(portion > 0. && portion < 1., "data.train_portion", || {
+            format!("is {portion}, must lie between 0 and 1, both excluded")
+        })?;
+        if synthetic {
+            within("data.train_images", data.train_images, 4, 10_000_000)?;
+            let train = (data.train_images as f64 * portion).floor() as usize;
+            let half = train.min(data.train_images - train);
+            require(half >= 2, "data.train_portion", || {
+                format!("leaves a half of {half} of {} images, must leave at least 2", data.train_images)
+            })?;
+        }
+        Ok(())
+    }
+
+    fn check_space(&self) -> Result<()> {
+        let space = &self.space;
+        one_of("space.name", &space.name, &SPACES)?;
+        require(space.channels >= 2 && space.channels.is_multiple_of(2), "space.channels", || {
+            format!(
+                "{} channels cannot be split in two for factorised reduction; choose an even number from 2 on",
+                space.channels
+            )
+        })?;
+        within("space.channels", space.channels, 2, 4096)?;
+        within("space.cells", space.cells, 1, 1000)?;
+        within("space.nodes", space.nodes, 1, 16)?;
+        within("space.stem_multiplier", space.stem_multiplier, 1, 64)?;
+        for (i, name) in space.candidates.iter().enumerate() {
+            one_of("space.candidates", name, &CANDIDATES)?;
+            require(!space.candidates[..i].contains(name), "space.candidates", || {
+                format!("{name} is listed twice; list each candidate once")
+            })?;
+        }
+        require(space.candidates.iter().any(|name| name != "none"), "space.candidates", || {
+            "lists no operation besides none; add at least one, such as skip_connect".into()
+        })
+    }
+
+    fn check_search(&self) -> Result<()> {
+        let search = &self.search;
+        within("search.epochs", search.epochs, 1, 1_000_000)?;
+        within("search.batch_size", search.batch_size, 2, 1 << 20)?;
+        positive("search.finite_difference_radius", search.finite_difference_radius)?;
+        within("run.threads", self.run.threads, 0, 4096)
+    }
+
+    fn check_rates(&self) -> Result<()> {
+        let (weights, alpha) = (&self.weights, &self.alpha);
+        positive("weights.learning_rate", weights.learning_rate)?;
+        not_negative("weights.learning_rate_min", weights.learning_rate_min)?;
+        require(weights.learning_rate_min <= weights.learning_rate, "weights.learning_rate_min", || {
+            let (min, max) = (weights.learning_rate_min, weights.learning_rate);
+            format!("is {min}, must not exceed weights.learning_rate, {max}")
+        })?;
+        fraction("weights.momentum", weights.momentum)?;
+        not_negative("weights.weight_decay", weights.weight_decay)?;
+        positive("weights.grad_clip", weights.grad_clip)?;
+        positive("alpha.learning_rate", alpha.learning_rate)?;
+        fraction("alpha.beta1", alpha.beta1)?;
+        fraction("alpha.beta2", alpha.beta2)?;
+        positive("alpha.epsilon", alpha.epsilon)?;
+        not_negative("alpha.weight_decay", alpha.weight_decay)?;
+        not_negative("alpha.init_scale", alpha.init_scale)
+    }
+}
+
+fn check_device(device: &str) -> Result<()> {
+    let cuda = match device.strip_prefix("cuda") {
+        Some("") => true,
+        Some(number) => number.strip_prefix(':').is_some_and(|n| n.parse::<u32>().is_ok()),
+        None => false,
+    };
+    require(!cuda, "run.device", || {
+        format!("{device} was asked for, but this build has no CUDA backend; use --device cpu or auto")
+    })?;
+    require(["auto", "cpu"].contains(&device), "run.device", || {
+        format!("\"{device}\" is no device; use auto, cpu or cuda[:N]")
+    })
+}
+
+fn require(holds: bool, key: &str, what: impl FnOnce() -> String) -> Result<()> {
+    if holds { Ok(()) } else { Err(Error::config(key, what())) }
+}
+
+fn one_of(key: &str, name: &str, known: &[&str]) -> Result<()> {
+    require(known.contains(&name), key, || not_known(name, known))
+}
+
+fn within(key: &str, n: usize, min: usize, max: usize) -> Result<()> {
+    require((min..=max).contains(&n), key, || format!("is {n}, must be from {min} to {max}"))
+}
+
+fn positive(key: &str, x: f64) -> Result<()> {
+    require(x > 0. && x.is_finite(), key, || format!("is {x}, must be a finite number above 0"))
+}
+
+fn not_negative(key: &str, x: f64) -> Result<()> {
+    require(x >= 0. && x.is_finite(), key, || format!("is {x}, must be a finite number from 0 on"))
+}
+
+fn fraction(key: &str, x: f64) -> Result<()> {
+    require((0. ..1.).contains(&x), key, || format!("is {x}, must be at least 0 and below 1"))
+}

@@ -1,0 +1,76 @@
+//! The configuration file: reading with line numbers, writing with comments.
+
+use super::keys::{KEYS, SECTIONS, nearest_key, show};
+use super::{Given, one_line};
+use crate::error::{Error, Result};
+use serde::Deserialize;
+use std::ops::Range;
+use std::path::Path;
+use toml::de::{DeTable, DeValue, ValueDeserializer};
+use toml::{Spanned, Table, Value};
+
+/// The settings in the file at `path`, each known and of the right type.
+pub fn read(path: &Path) -> Result<Given> {
+    let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
+    let at = |line, what| Error::ConfigFile { path: path.to_owned(), line, what };
+    let text = std::str::from_utf8(&bytes).map_err(|e| {
+        let line = 1 + bytes[..e.valid_up_to()].iter().filter(|&&b| b == b'\n').count();
+        at(line, "is not text in UTF-8; give a TOML file as --print-config writes it".into())
+    })?;
+    let line = |span: Range<usize>| 1 + text[..span.start.min(text.len())].matches('\n').count();
+    let sections = DeTable::parse(text).map_err(|e| {
+        let what = format!("not TOML ({}); --print-config writes an example", one_line(e.message()));
+        at(e.span().map_or(1, line), what)
+    })?;
+    let mut given = Given::new();
+    for (section, content) in sections.into_inner() {
+        let start = line(section.span());
+        let name = section.into_inner();
+        if !SECTIONS.iter().any(|(known, _)| *known == name) {
+            return Err(at(start, unknown(&name, content.get_ref().is_table())));
+        }
+        let DeValue::Table(entries) = content.into_inner() else {
+            return Err(at(start, format!("{name} must be a section, written [{name}] on its own line")));
+        };
+        for (key, value) in entries {
+            let start = line(key.span());
+            let path = format!("{name}.{}", key.into_inner());
+            let Some(known) = KEYS.iter().find(|k| k.path == path) else {
+                return Err(at(start, unknown(&path, false)));
+            };
+            let value = plain(value).and_then(|value| known.accept(value));
+            given.push((known, value.map_err(|what| at(start, format!("{path} {what}")))?));
+        }
+    }
+    Ok(given)
+}
+
+fn plain(value: Spanned<DeValue>) -> Result<Value, String> {
+    let value = Value::deserialize(ValueDeserializer::from(value));
+    value.map_err(|e| format!("cannot be read ({})", one_line(e.message())))
+}
+
+fn unknown(name: &str, is_section: bool) -> String {
+    let all = "--print-config lists all";
+    if is_section {
+        let near = super::keys::nearest(name, SECTIONS.iter().map(|(section, _)| *section));
+        let hint = near.map_or(all.to_owned(), |near| format!("did you mean [{near}]?"));
+        return format!("unknown section [{name}]; {hint}");
+    }
+    let hint = nearest_key(name).map_or(all.to_owned(), |near| format!("did you mean {near}?"));
+    format!("unknown key {name}; {hint}")
+}
+
+/// The file for `table`, which holds every key.
+pub fn write(table: &Table) -> String {
+    let mut out = String::from("# Settings of a search; read with: search --config FILE\n");
+    for (section, title) in SECTIONS {
+        out += &format!("\n# {title}\n[{section}]\n");
+        for key in KEYS.iter().filter(|key| key.section() == section) {
+            let (default, value) = (show(key.default()), key.of(table));
+            out += &format!("# {} [default: {default}; {}]\n", key.help, key.source);
+            out += &format!("{} = {value}\n", key.name());
+        }
+    }
+    out
+}

@@ -1,0 +1,192 @@
+//! Every setting once: its key, its flag, what it means and where its default comes from.
+
+use super::SearchConfig;
+use std::sync::LazyLock;
+use toml::{Table, Value};
+
+/// One setting. Type and default are those of its field in [`SearchConfig`].
+#[derive(Debug)]
+pub struct Key {
+    /// Section and name in the file, `space.channels`.
+    pub path: &'static str,
+    /// Flag without the dashes, `channels`.
+    pub flag: &'static str,
+    /// Placeholder in `--help`.
+    pub value: &'static str,
+    pub help: &'static str,
+    /// Where the default comes from.
+    pub source: &'static str,
+    /// May change between a checkpoint and the run that resumes it.
+    pub may_change: bool,
+}
+
+/// Sections in the order in which the file and `--help` show them, with their titles.
+pub const SECTIONS: [(&str, &str); 6] = [
+    ("data", "Data"),
+    ("space", "Search space"),
+    ("search", "Search"),
+    ("weights", "Weight step (SGD)"),
+    ("alpha", "Architecture step (Adam)"),
+    ("run", "Run"),
+];
+
+/// The values of `search.order`: an enumeration of the configuration, checked where the line is known.
+const ORDERS: [&str; 3] = ["first", "second", "exact"];
+
+const PUBLISHED: &str = "published code";
+const SMALL: &str = "Oche, small enough for a first run";
+const OCHE: &str = "Oche";
+
+const fn key(
+    path: &'static str,
+    flag: &'static str,
+    value: &'static str,
+    help: &'static str,
+    source: &'static str,
+) -> Key {
+    Key { path, flag, value, help, source, may_change: false }
+}
+const fn free(
+    path: &'static str,
+    flag: &'static str,
+    value: &'static str,
+    help: &'static str,
+    source: &'static str,
+) -> Key {
+    Key { path, flag, value, help, source, may_change: true }
+}
+
+/// All settings. "Published code" is the repository of the DARTS paper (Liu et al., 2019, arXiv:1806.09055).
+#[rustfmt::skip] // a table
+pub const KEYS: &[Key] = &[
+    key("data.name", "data", "NAME", "Data set: synthetic (drawn, needs no files), cifar10, cifar100, idx (MNIST files) or folder (one sub-folder of images a class)", "Oche; published: cifar10"),
+    free("data.dir", "data-dir", "DIR", "Folder with the files of the data set; empty for synthetic", OCHE),
+    key("data.image_size", "image-size", "PIXELS", "Height and width that images are brought to, a multiple of 4", "published code (CIFAR-10)"),
+    key("data.train_images", "train-images", "N", "Images of the synthetic set to draw, before they are split in two; other sets use all they have", SMALL),
+    key("data.train_portion", "train-portion", "FRACTION", "Part of the training images that trains the weights; the rest trains the architecture", PUBLISHED),
+    key("data.crop_padding", "crop-padding", "PIXELS", "Zero padding of each side before the random crop; 0 turns the crop off", PUBLISHED),
+    key("data.flip", "flip", "BOOL", "Mirror half of the images, chosen at random", PUBLISHED),
+    key("data.cutout", "cutout", "PIXELS", "Side of the square blanked in each image; 0 turns it off", "published code, off in search"),
+    key("space.name", "space", "NAME", "Search space: darts-cnn", "DARTS paper"),
+    key("space.channels", "channels", "N", "Channels of the first cells, an even number", "Oche, small enough for a first run; published: 16"),
+    key("space.cells", "cells", "N", "Cells; those at one third and two thirds halve the image and double the channels", "Oche, small enough for a first run; published: 8"),
+    key("space.nodes", "nodes", "N", "Intermediate nodes of a cell", PUBLISHED),
+    key("space.stem_multiplier", "stem-multiplier", "N", "Channels of the stem, as a multiple of space.channels", PUBLISHED),
+    key("space.candidates", "candidates", "NAMES", "Candidate operations of an edge, comma-separated, in index order", PUBLISHED),
+    key("search.order", "order", "ORDER", "Architecture gradient: first (weights held), second (unrolled, finite differences) or exact (through the inner step)", "published code (its --unrolled is off)"),
+    key("search.epochs", "epochs", "N", "Passes over the training half", "Oche, small enough for a first run; published: 50"),
+    free("search.max_steps", "max-steps", "N", "Stop after this many steps in all; 0 for no limit", OCHE),
+    key("search.batch_size", "batch-size", "N", "Images of a training batch and of a validation batch", "Oche, small enough for a first run; published: 64"),
+    key("search.seed", "seed", "N", "Seed of everything random: data, split, weights, order of batches", PUBLISHED),
+    key("search.finite_difference_radius", "finite-difference-radius", "R", "With --order second: length of the probing step R / norm(v) along the gradient v of the validation loss", PUBLISHED),
+    key("weights.learning_rate", "learning-rate", "RATE", "Learning rate of the first epoch, decays on a cosine", PUBLISHED),
+    key("weights.learning_rate_min", "learning-rate-min", "RATE", "Learning rate that the cosine reaches after the last epoch", PUBLISHED),
+    key("weights.momentum", "momentum", "M", "Momentum", PUBLISHED),
+    key("weights.weight_decay", "weight-decay", "DECAY", "L2 penalty, added to the gradient", PUBLISHED),
+    key("weights.grad_clip", "grad-clip", "NORM", "Largest norm of the whole gradient; longer ones are scaled down", PUBLISHED),
+    key("alpha.learning_rate", "alpha-learning-rate", "RATE", "Learning rate, constant", PUBLISHED),
+    key("alpha.beta1", "alpha-beta1", "BETA", "Decay of the running mean of the gradient", PUBLISHED),
+    key("alpha.beta2", "alpha-beta2", "BETA", "Decay of the running mean of its square", PUBLISHED),
+    key("alpha.epsilon", "alpha-epsilon", "EPS", "Added to the root of that mean", PUBLISHED),
+    key("alpha.weight_decay", "alpha-weight-decay", "DECAY", "L2 penalty, added to the gradient", PUBLISHED),
+    key("alpha.init_scale", "alpha-init-scale", "STD", "Standard deviation of the initial architecture parameters", PUBLISHED),
+    free("run.device", "device", "DEVICE", "Where to compute: auto, cpu or cuda[:N]; auto takes the best that this build has", OCHE),
+    free("run.threads", "threads", "N", "Worker threads, which do not change the numbers; 0 for one per core", OCHE),
+    free("run.out", "out", "DIR", "New folder for the results; empty for runs/search-<data>-<time>", OCHE),
+    free("run.checkpoint_steps", "checkpoint-steps", "N", "Write a checkpoint every N steps besides those at epoch ends; 0 for epoch ends only", OCHE),
+    free("run.quiet", "quiet", "BOOL", "Print only the result and what went wrong", OCHE),
+];
+
+/// The defaults as the file's tables.
+static DEFAULTS: LazyLock<Table> = LazyLock::new(|| SearchConfig::default().table());
+
+impl Key {
+    pub fn section(&self) -> &'static str {
+        self.path.split_once('.').map_or("", |(section, _)| section)
+    }
+    pub fn name(&self) -> &'static str {
+        self.path.split_once('.').map_or(self.path, |(_, name)| name)
+    }
+    /// The value in `table`; every table made from a [`SearchConfig`] has one.
+    pub fn of<'a>(&self, table: &'a Table) -> &'a Value {
+        &table[self.section()][self.name()]
+    }
+    pub fn default(&self) -> &'static Value {
+        self.of(&DEFAULTS)
+    }
+    /// `value` in the type of this setting, or what is wrong with it (a phrase after "key: ").
+    pub fn accept(&self, value: Value) -> Result<Value, String> {
+        match (self.default(), value) {
+            (Value::Integer(_), Value::Integer(n)) if n < 0 => Err(format!("is {n}, must not be negative")),
+            (Value::Float(_), Value::Integer(n)) => Ok(Value::Float(n as f64)),
+            (Value::Array(_), Value::Array(list)) if list.iter().any(|v| !v.is_str()) => {
+                Err("must be a list of names in quotes".into())
+            }
+            (_, Value::String(name)) if self.path == "search.order" && !ORDERS.contains(&name.as_str()) => {
+                Err(not_known(&name, &ORDERS))
+            }
+            (default, value) if default.same_type(&value) => Ok(value),
+            (default, value) => Err(format!("must be {}, not {}", kind(default), kind(&value))),
+        }
+    }
+    /// Reads the text of a flag.
+    pub fn parse(&self, text: &str) -> Result<Value, String> {
+        let wrong = |default| format!("must be {}, not \"{text}\"", kind(default));
+        let value = match self.default() {
+            d @ Value::Integer(_) => text.parse().map(Value::Integer).map_err(|_| wrong(d))?,
+            d @ Value::Float(_) => text.parse().map(Value::Float).map_err(|_| wrong(d))?,
+            d @ Value::Boolean(_) => text.parse().map(Value::Boolean).map_err(|_| wrong(d))?,
+            Value::Array(_) => {
+                Value::Array(text.split(',').map(|name| Value::String(name.trim().into())).collect())
+            }
+            _ => Value::String(text.into()),
+        };
+        self.accept(value)
+    }
+}
+
+/// A value as an error message and `--help` show it: bare words, comma-separated lists.
+pub fn show(value: &Value) -> String {
+    match value {
+        Value::String(s) if s.is_empty() => "empty".into(),
+        Value::String(s) => s.clone(),
+        Value::Array(list) => list.iter().map(show).collect::<Vec<_>>().join(","),
+        other => other.to_string(),
+    }
+}
+
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::String(_) => "a text in quotes",
+        Value::Integer(_) => "a whole number",
+        Value::Float(_) => "a number",
+        Value::Boolean(_) => "true or false",
+        Value::Datetime(_) => "a date",
+        Value::Array(_) => "a list of names in quotes",
+        Value::Table(_) => "a section",
+    }
+}
+
+/// That `name` is none of `known` (a phrase after "key: ").
+pub fn not_known(name: &str, known: &[&str]) -> String {
+    let hint = nearest(name, known.iter().copied())
+        .map_or(format!("choose from {}", known.join(", ")), |near| format!("did you mean {near}?"));
+    format!("\"{name}\" is not known; {hint}")
+}
+
+/// The known name most like `name`, if one is like it.
+pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let scored = known.into_iter().map(|k| (strsim::jaro_winkler(name, k), k));
+    scored.filter(|(score, _)| *score > 0.75).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, k)| k)
+}
+
+/// The key most like `path`: as a whole and, for a key put into the wrong section, by its last part.
+pub fn nearest_key(path: &str) -> Option<&'static str> {
+    let last = |p: &str| p.rsplit('.').next().unwrap_or_default().to_owned();
+    let score = |k: &Key| {
+        let (whole, part) = (strsim::jaro_winkler(path, k.path), strsim::jaro_winkler(&last(path), k.name()));
+        (part > 0.8).then_some(whole + part)
+    };
+    let scored = KEYS.iter().filter_map(|k| Some((score(k)?, k.path)));
+    scored.max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, path)| path)
+}

@@ -1,0 +1,186 @@
+//! What a running search shows: a bar on a terminal, a line per epoch everywhere.
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::io::{IsTerminal, Write};
+use std::time::Duration;
+
+/// Numbers of a running epoch.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct StepNumbers {
+    /// Mean over images so far, nats.
+    pub train_loss: f64,
+    /// Percent.
+    pub train_accuracy: f64,
+    pub valid_loss: f64,
+    /// Training images in a second of the whole step.
+    pub images_per_second: f64,
+    /// Until the end of the search.
+    pub seconds_left: f64,
+}
+
+/// Numbers of a finished epoch, units as in [`StepNumbers`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct EpochNumbers {
+    /// From 0.
+    pub epoch: usize,
+    pub epochs: usize,
+    pub learning_rate: f64,
+    pub train_loss: f64,
+    pub train_accuracy: f64,
+    pub valid_loss: f64,
+    pub valid_accuracy: f64,
+    pub images_per_second: f64,
+    pub seconds: f64,
+    pub peak_bytes: usize,
+}
+
+/// The display of a search: the bar on stderr, lines on stdout.
+#[derive(Debug)]
+pub struct Progress {
+    bar: ProgressBar,
+    quiet: bool,
+}
+
+impl Progress {
+    /// No bar unless stderr is a terminal; nothing at all if `quiet`.
+    pub fn new(quiet: bool) -> Self {
+        let target = if quiet || !std::io::stderr().is_terminal() {
+            ProgressDrawTarget::hidden()
+        } else {
+            ProgressDrawTarget::stderr_with_hz(8)
+        };
+        Self { bar: ProgressBar::with_draw_target(None, target), quiet }
+    }
+    /// Starts the bar of `epoch` (from 0) at `done` of `steps`.
+    pub fn start_epoch(&self, epoch: usize, epochs: usize, steps: usize, done: usize) {
+        let plain = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
+        let bar = if plain { "{bar:10}" } else { "{bar:10.cyan}" };
+        let wide = columns() >= 80;
+        let template =
+            if wide { format!("{{prefix}} {bar} {{wide_msg}}") } else { "{prefix} {wide_msg}".into() };
+        if let Ok(style) = ProgressStyle::with_template(&template) {
+            self.bar.set_style(style);
+        }
+        self.bar.set_length(steps as u64);
+        self.bar.set_position(done as u64);
+        self.bar.set_prefix(format!("{}/{epochs}", epoch + 1));
+    }
+    /// Shows that `done` steps of the epoch are over.
+    pub fn step(&self, done: usize, numbers: &StepNumbers) {
+        self.bar.set_position(done as u64);
+        let used = self.bar.prefix().chars().count() + if columns() >= 80 { 12 } else { 1 };
+        let steps = self.bar.length().unwrap_or_default() as usize;
+        self.bar.set_message(step_line(done, steps, numbers, columns().saturating_sub(used)));
+    }
+    /// Takes the bar away and prints the line of the epoch.
+    pub fn end_epoch(&self, numbers: &EpochNumbers) {
+        self.bar.set_message("");
+        self.line(&epoch_line(numbers));
+    }
+    /// Prints a line on stdout, above the bar.
+    pub fn line(&self, text: &str) {
+        if !self.quiet {
+            // A reader that went away (search | head) is no reason to stop searching.
+            self.bar.suspend(|| drop(writeln!(std::io::stdout(), "{text}")));
+        }
+    }
+    /// Takes the bar away for good.
+    pub fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+/// Width of the terminal behind stderr, 80 if that is unknown.
+fn columns() -> usize {
+    console::Term::stderr().size_checked().map_or(80, |(_, columns)| columns.into())
+}
+
+/// The message of the bar in at most `columns` characters: what does not fit is left out from the right.
+pub fn step_line(done: usize, steps: usize, numbers: &StepNumbers, columns: usize) -> String {
+    let parts = [
+        format!("loss {:.3}", numbers.train_loss),
+        format!("acc {:.1} %", numbers.train_accuracy),
+        format!("{} left", clock(numbers.seconds_left)),
+        format!("valid loss {:.3}", numbers.valid_loss),
+        format!("{:.0} images/s", numbers.images_per_second),
+    ];
+    let mut line = format!("{done}/{steps}");
+    for part in parts {
+        if line.len() + 2 + part.len() > columns {
+            break;
+        }
+        line = format!("{line}  {part}");
+    }
+    line.truncate(columns); // ASCII throughout
+    line
+}
+
+/// The line that stays of an epoch.
+pub fn epoch_line(n: &EpochNumbers) -> String {
+    format!(
+        "epoch {:>w$}/{}  lr {:.4}  train loss {:.4} accuracy {:5.2} %  valid loss {:.4} accuracy {:5.2} %  \
+         {:.0} images/s  {}  peak {:.0} MiB",
+        n.epoch + 1,
+        n.epochs,
+        n.learning_rate,
+        n.train_loss,
+        n.train_accuracy,
+        n.valid_loss,
+        n.valid_accuracy,
+        n.images_per_second,
+        clock(n.seconds),
+        n.peak_bytes as f64 / (1 << 20) as f64,
+        w = n.epochs.to_string().len(),
+    )
+}
+
+/// `m:ss` or `h:mm:ss`; `--:--` while unknown.
+fn clock(seconds: f64) -> String {
+    let Ok(time) = Duration::try_from_secs_f64(seconds.round()) else { return "--:--".into() };
+    let s = time.as_secs();
+    match s / 3600 {
+        0 => format!("{}:{:02}", s / 60, s % 60),
+        hours => format!("{hours}:{:02}:{:02}", s / 60 % 60, s % 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bar_fits_every_terminal_and_says_what_matters_at_40_columns() {
+        let numbers = StepNumbers {
+            train_loss: 12.345,
+            train_accuracy: 100.,
+            valid_loss: 2.5,
+            images_per_second: 12345.,
+            seconds_left: 3e5,
+        };
+        for columns in 0..200 {
+            assert!(step_line(1234, 1234, &numbers, columns).len() <= columns);
+        }
+        assert_eq!(
+            step_line(31, 32, &StepNumbers { seconds_left: 75., ..numbers }, 40),
+            "31/32  loss 12.345  acc 100.0 %"
+        );
+        assert!(step_line(31, 32, &numbers, 100).ends_with("12345 images/s"));
+    }
+
+    #[test]
+    fn times_are_clocks() {
+        assert_eq!(clock(59.6), "1:00");
+        assert_eq!(clock(3725.), "1:02:05");
+        assert_eq!(clock(f64::NAN), "--:--");
+        assert_eq!(clock(f64::INFINITY), "--:--");
+        assert_eq!(clock(-1.), "--:--");
+    }
+
+    #[test]
+    fn an_epoch_is_one_line() {
+        let line =
+            epoch_line(&EpochNumbers { epoch: 2, epochs: 10, train_accuracy: 9.5, ..Default::default() });
+        assert!(line.starts_with("epoch  3/10  lr 0.0000"), "{line}");
+        assert!(line.contains("accuracy  9.50 %") && !line.contains('\n'), "{line}");
+    }
+}

@@ -1,0 +1,118 @@
+//! One pass through a supernet: loss, accuracy, and the gradients that are asked for, no others.
+
+use crate::data::loader::Batch;
+use crate::error::Result;
+use crate::nn::{Context, NormMode, RunningStats};
+use crate::ops::cross_entropy::CrossEntropy;
+use crate::ops::softmax::Softmax;
+use crate::space::Supernet;
+use crate::tape::{ParamSet, Tape, Var};
+use crate::tensor::Tensor;
+
+/// Which gradients a pass computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Want {
+    pub weights: bool,
+    pub alphas: bool,
+}
+
+/// What a pass gives.
+#[derive(Clone, Debug)]
+pub struct Pass {
+    /// Mean cross entropy of the batch.
+    pub loss: f64,
+    /// Images whose largest logit is their label's.
+    pub correct: usize,
+    /// (N, classes).
+    pub logits: Tensor,
+    /// Gradient of the loss in the weights, flat, if wanted.
+    pub weights: Option<Tensor>,
+    /// Gradients in the alphas, if wanted.
+    pub alphas: Option<Vec<Tensor>>,
+}
+
+/// The forward part of a pass, on its tape.
+pub(super) struct Forward {
+    pub tape: Tape,
+    pub weights: Vec<Var>,
+    pub alphas: Vec<Var>,
+    pub logits: Var,
+    pub loss: Var,
+}
+
+/// Runs `net` at `weights` (flat) and `alphas` on `batch` up to the loss.
+pub(super) fn forward(
+    net: &dyn Supernet,
+    mut tape: Tape,
+    (weights, alphas): (&Tensor, &[Tensor]),
+    batch: &Batch,
+    mode: NormMode,
+    running: &mut RunningStats,
+    want: Want,
+) -> Result<Forward> {
+    let params = ParamSet { layout: net.layout().clone(), flat: weights.clone() };
+    let weights = params.bind(&mut tape, want.weights);
+    let alphas: Vec<Var> = alphas
+        .iter()
+        .map(|a| if want.alphas { tape.leaf(a.clone()) } else { tape.constant(a.clone()) })
+        .collect();
+    let mix = alphas.iter().map(|&a| tape.apply(Softmax, &[a])).collect::<Result<Vec<_>>>()?;
+    let images = tape.constant(batch.images.clone());
+    let labels = tape.constant(batch.labels.clone());
+    let mut cx = Context { tape: &mut tape, weights: &weights, mode, running };
+    let logits = net.forward(&mut cx, images, &mix)?;
+    let loss = tape.apply(CrossEntropy, &[logits, labels])?;
+    Ok(Forward { tape, weights, alphas, logits, loss })
+}
+
+impl Pass {
+    /// A training-mode pass. `update` moves the running statistics.
+    pub fn run(
+        net: &dyn Supernet,
+        at: (&Tensor, &[Tensor]),
+        batch: &Batch,
+        running: &mut RunningStats,
+        update: bool,
+        want: Want,
+    ) -> Result<Self> {
+        let mode = if update { NormMode::BatchAndUpdate } else { NormMode::Batch };
+        let Forward { tape, weights, alphas, logits, loss } =
+            forward(net, Tape::new(), at, batch, mode, running, want)?;
+        let value = tape.value(loss).item();
+        let logits = tape.value(logits).clone();
+        let correct = correct(&logits, &batch.labels);
+        let mut wrt = if want.weights { weights } else { Vec::new() };
+        let split = wrt.len();
+        wrt.extend(if want.alphas { alphas } else { Vec::new() });
+        let mut grads = tape.into_grad(loss, &wrt)?;
+        let alphas = want.alphas.then(|| grads.split_off(split));
+        let weights = want.weights.then(|| ParamSet::gather(net.layout(), &grads));
+        Ok(Self { loss: value, correct, logits, weights, alphas })
+    }
+
+    /// An evaluation-mode pass with running statistics: loss and accuracy only, values freed on the way.
+    pub fn evaluate(
+        net: &dyn Supernet,
+        at: (&Tensor, &[Tensor]),
+        batch: &Batch,
+        running: &mut RunningStats,
+    ) -> Result<Self> {
+        let want = Want { weights: false, alphas: false };
+        let run = forward(net, Tape::inference(), at, batch, NormMode::Running, running, want)?;
+        let loss = run.tape.value(run.loss).item();
+        let logits = run.tape.value(run.logits).clone();
+        let correct = correct(&logits, &batch.labels);
+        Ok(Self { loss, correct, logits, weights: None, alphas: None })
+    }
+}
+
+/// Rows of `logits` (N, K) whose largest entry is at the label; the first of equals counts.
+fn correct(logits: &Tensor, labels: &Tensor) -> usize {
+    let k = logits.shape().last();
+    let values = logits.to_f64();
+    let hits = values.chunks_exact(k).zip(labels.as_slice::<u32>()).filter(|(row, label)| {
+        let best = (0..k).fold(0, |best, i| if row[i] > row[best] { i } else { best });
+        best == **label as usize
+    });
+    hits.count()
+}

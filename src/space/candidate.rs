@@ -1,0 +1,277 @@
+//! Candidate operations of the DARTS convolutional space, under their published names and weight names.
+//!
+//! Each ends in a batch norm or is an identity. To add one: a struct with a `forward`, and a line in [`build`] and in
+//! `genotype::CANDIDATES`. Sources: section 3.1 and appendix of arXiv 1806.09055; `conv_7x1_1x7` and `sep_conv_7x7`
+//! from NASNet (arXiv 1707.07012).
+
+use crate::error::{Error, Result};
+use crate::nn::{Context, Conv2d, Norm};
+use crate::ops::concat::Concat;
+use crate::ops::pointwise::{Relu, Scale};
+use crate::ops::pool::{AvgPool, MaxPool};
+use crate::ops::subsample::{Phase, Subsample};
+use crate::ops::window::Window;
+use crate::tape::{Builder, Var};
+
+/// A node's value, and its relu once somebody asked for it: candidates share it.
+#[derive(Clone, Copy, Debug)]
+pub struct State {
+    pub x: Var,
+    relu: Option<Var>,
+}
+
+impl State {
+    pub fn new(x: Var) -> Self {
+        Self { x, relu: None }
+    }
+    pub fn relu(&mut self, cx: &mut Context) -> Result<Var> {
+        match self.relu {
+            Some(y) => Ok(y),
+            None => {
+                let y = cx.tape.apply(Relu, &[self.x])?;
+                self.relu = Some(y);
+                Ok(y)
+            }
+        }
+    }
+}
+
+/// What a candidate computes: a value, and a normalisation that is still to be applied to it. A fused sum takes the
+/// value and applies the normalisation as it reads.
+#[derive(Clone, Copy, Debug)]
+pub struct Term {
+    pub value: Var,
+    pub norm: Option<Norm>,
+}
+
+impl Term {
+    pub fn normalised(self, cx: &mut Context) -> Result<Var> {
+        match self.norm {
+            Some(norm) => norm.forward(cx, self.value),
+            None => Ok(self.value),
+        }
+    }
+}
+
+/// An operation on one edge.
+pub trait Candidate: std::fmt::Debug {
+    /// The contribution of `input`, or `None` if it is zero whatever the input (`none`).
+    fn forward(&self, cx: &mut Context, input: &mut State) -> Result<Option<Term>>;
+}
+
+/// Where a candidate is built.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    pub channels: usize,
+    /// 2 on edges from the inputs of a reduction cell, else 1.
+    pub stride: usize,
+    /// Whether batch norms have scale and shift: yes in found networks, no in supernets.
+    pub affine: bool,
+    /// Whether pools are followed by a batch norm: no in found networks, yes in supernets.
+    pub pool_norm: bool,
+}
+
+/// Builds the candidate called `name`; its weights are named below the builder's prefix.
+pub fn build(b: &mut Builder, name: &str, place: Place) -> Result<Box<dyn Candidate>> {
+    let Place { channels, stride, affine, .. } = place;
+    Ok(match name {
+        "none" => Box::new(Zero),
+        "max_pool_3x3" => Box::new(Pool::new(b, Pooling::Max, place)),
+        "avg_pool_3x3" => Box::new(Pool::new(b, Pooling::Avg, place)),
+        "skip_connect" if stride == 1 => Box::new(Identity),
+        "skip_connect" => Box::new(FactorizedReduce::new(b, channels, channels, affine)?),
+        "sep_conv_3x3" => Box::new(SepConv::new(b, 3, place)),
+        "sep_conv_5x5" => Box::new(SepConv::new(b, 5, place)),
+        "sep_conv_7x7" => Box::new(SepConv::new(b, 7, place)),
+        "dil_conv_3x3" => Box::new(DilConv::new(b, 3, place)),
+        "dil_conv_5x5" => Box::new(DilConv::new(b, 5, place)),
+        "conv_7x1_1x7" => Box::new(Conv7x1::new(b, place)),
+        other => {
+            let what = format!(
+                "unknown candidate operation {other}; known are {}",
+                super::genotype::CANDIDATES.join(", ")
+            );
+            return Err(Error::config("space.candidates", what));
+        }
+    })
+}
+
+/// Contributes nothing and costs nothing.
+#[derive(Debug)]
+struct Zero;
+impl Candidate for Zero {
+    fn forward(&self, _cx: &mut Context, _input: &mut State) -> Result<Option<Term>> {
+        Ok(None)
+    }
+}
+
+/// A zero of the shape that an operation of this stride gives: a node all of whose operations are `none`.
+pub fn zero(cx: &mut Context, input: &State, stride: usize) -> Result<Var> {
+    let x = cx.tape.apply(Subsample(Phase { stride, offset: 0 }), &[input.x])?;
+    cx.tape.apply(Scale(0.0), &[x])
+}
+
+#[derive(Debug)]
+struct Identity;
+impl Candidate for Identity {
+    fn forward(&self, _cx: &mut Context, input: &mut State) -> Result<Option<Term>> {
+        Ok(Some(Term { value: input.x, norm: None }))
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Pooling {
+    Max,
+    Avg,
+}
+
+/// 3 x 3 pooling, then batch norm in supernets.
+#[derive(Debug)]
+struct Pool {
+    pooling: Pooling,
+    window: Window,
+    norm: Option<Norm>,
+}
+impl Pool {
+    fn new(b: &mut Builder, pooling: Pooling, place: Place) -> Self {
+        let norm = place.pool_norm.then(|| Norm::new(b, "1", place.channels, false));
+        Self { pooling, window: Window::same(3, place.stride, 1), norm }
+    }
+}
+impl Candidate for Pool {
+    fn forward(&self, cx: &mut Context, input: &mut State) -> Result<Option<Term>> {
+        let window = self.window;
+        let value = match self.pooling {
+            Pooling::Max => cx.tape.apply(MaxPool { window }, &[input.x])?,
+            Pooling::Avg => cx.tape.apply(AvgPool { window }, &[input.x])?,
+        };
+        Ok(Some(Term { value, norm: self.norm }))
+    }
+}
+
+/// Halves an image: relu, then two 1 x 1 convolutions of stride 2 on the even and on the odd pixels, concatenated.
+#[derive(Clone, Debug)]
+pub struct FactorizedReduce {
+    even: Conv2d,
+    odd: Conv2d,
+    norm: Norm,
+}
+impl FactorizedReduce {
+    pub fn new(b: &mut Builder, input: usize, output: usize, affine: bool) -> Result<Self> {
+        if output % 2 != 0 {
+            let what =
+                format!("{output} cannot be split into two halves by a stride-2 skip; take an even number");
+            return Err(Error::config("space.channels", what));
+        }
+        let even = Conv2d::pointwise(b, "conv_1", input, output / 2);
+        let odd = Conv2d::pointwise(b, "conv_2", input, output / 2);
+        Ok(Self { even, odd, norm: Norm::new(b, "bn", output, affine) })
+    }
+    pub fn term(&self, cx: &mut Context, input: &mut State) -> Result<Term> {
+        let x = input.relu(cx)?;
+        let half = |cx: &mut Context, conv: &Conv2d, offset| {
+            let pixels = cx.tape.apply(Subsample(Phase { stride: 2, offset }), &[x])?;
+            conv.forward(cx, pixels)
+        };
+        let halves = [half(cx, &self.even, 0)?, half(cx, &self.odd, 1)?];
+        Ok(Term { value: cx.tape.apply(Concat, &halves)?, norm: Some(self.norm) })
+    }
+}
+impl Candidate for FactorizedReduce {
+    fn forward(&self, cx: &mut Context, input: &mut State) -> Result<Option<Term>> {
+        self.term(cx, input).map(Some)
+    }
+}
+
+/// Relu, 1 x 1 convolution, batch norm: brings a cell's input to the cell's channels.
+#[derive(Clone, Debug)]
+pub struct ReluConvBn {
+    conv: Conv2d,
+    norm: Norm,
+}
+impl ReluConvBn {
+    pub fn new(b: &mut Builder, input: usize, output: usize, affine: bool) -> Self {
+        let conv = Conv2d::pointwise(b, "op.1", input, output);
+        Self { conv, norm: Norm::new(b, "op.2", output, affine) }
+    }
+    pub fn term(&self, cx: &mut Context, input: &mut State) -> Result<Term> {
+        let x = input.relu(cx)?;
+        Ok(Term { value: self.conv.forward(cx, x)?, norm: Some(self.norm) })
+    }
+}
+
+/// Relu, depthwise, 1 x 1, batch norm; twice, the stride being in the first.
+#[derive(Debug)]
+struct SepConv {
+    halves: [(Conv2d, Conv2d, Norm); 2],
+}
+impl SepConv {
+    fn new(b: &mut Builder, kernel: usize, place: Place) -> Self {
+        let c = place.channels;
+        let mut half = |at: usize, stride| {
+            let depthwise = Conv2d::depthwise(b, &format!("op.{at}"), c, Window::same(kernel, stride, 1));
+            let pointwise = Conv2d::pointwise(b, &format!("op.{}", at + 1), c, c);
+            (depthwise, pointwise, Norm::new(b, &format!("op.{}", at + 2), c, place.affine))
+        };
+        Self { halves: [half(1, place.stride), half(5, 1)] }
+    }
+}
+impl Candidate for SepConv {
+    fn forward(&self, cx: &mut Context, input: &mut State) -> Result<Option<Term>> {
+        let [first, second] = &self.halves;
+        let x = input.relu(cx)?;
+        let x = first.0.forward(cx, x)?;
+        let x = first.1.forward(cx, x)?;
+        let x = first.2.forward(cx, x)?;
+        let x = cx.tape.apply(Relu, &[x])?;
+        let x = second.0.forward(cx, x)?;
+        Ok(Some(Term { value: second.1.forward(cx, x)?, norm: Some(second.2) }))
+    }
+}
+
+/// Relu, depthwise of dilation 2, 1 x 1, batch norm.
+#[derive(Debug)]
+struct DilConv {
+    depthwise: Conv2d,
+    pointwise: Conv2d,
+    norm: Norm,
+}
+impl DilConv {
+    fn new(b: &mut Builder, kernel: usize, place: Place) -> Self {
+        let c = place.channels;
+        let depthwise = Conv2d::depthwise(b, "op.1", c, Window::same(kernel, place.stride, 2));
+        let pointwise = Conv2d::pointwise(b, "op.2", c, c);
+        Self { depthwise, pointwise, norm: Norm::new(b, "op.3", c, place.affine) }
+    }
+}
+impl Candidate for DilConv {
+    fn forward(&self, cx: &mut Context, input: &mut State) -> Result<Option<Term>> {
+        let x = input.relu(cx)?;
+        let x = self.depthwise.forward(cx, x)?;
+        Ok(Some(Term { value: self.pointwise.forward(cx, x)?, norm: Some(self.norm) }))
+    }
+}
+
+/// Relu, 1 x 7, 7 x 1, batch norm; the stride is split over the two.
+#[derive(Debug)]
+struct Conv7x1 {
+    row: Conv2d,
+    column: Conv2d,
+    norm: Norm,
+}
+impl Conv7x1 {
+    fn new(b: &mut Builder, place: Place) -> Self {
+        let (c, s) = (place.channels, place.stride);
+        let window = |kernel, stride, padding| Window { kernel, stride, padding, dilation: [1; 2] };
+        let row = Conv2d::dense(b, "1", c, c, window([1, 7], [1, s], [0, 3]));
+        let column = Conv2d::dense(b, "2", c, c, window([7, 1], [s, 1], [3, 0]));
+        Self { row, column, norm: Norm::new(b, "3", c, place.affine) }
+    }
+}
+impl Candidate for Conv7x1 {
+    fn forward(&self, cx: &mut Context, input: &mut State) -> Result<Option<Term>> {
+        let x = input.relu(cx)?;
+        let x = self.row.forward(cx, x)?;
+        Ok(Some(Term { value: self.column.forward(cx, x)?, norm: Some(self.norm) }))
+    }
+}

@@ -1,0 +1,167 @@
+//! The supernet of the DARTS convolutional space for small images (section 3.1 of arXiv 1806.09055).
+//!
+//! Stem: 3 x 3 convolution to `stem_multiplier` C channels and an affine batch norm. Cells at L/3 and 2L/3 halve the
+//! image and double the channels. Head: global average pool and a linear layer.
+
+use super::cell::{CellShape, SearchCell, edges};
+use super::discretise::discretise;
+use super::supernet::{CellKind, Supernet};
+use super::{Genotype, genotype};
+use crate::error::{Error, Result};
+use crate::nn::{Context, Conv2d, Linear, Norm};
+use crate::ops::pool::GlobalAvgPool;
+use crate::ops::window::Window;
+use crate::tape::{Builder, Layout, Var};
+use std::sync::Arc;
+
+/// Size of the supernet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CnnConfig {
+    /// Channels of the first cells, C.
+    pub channels: usize,
+    /// Number of cells, L.
+    pub cells: usize,
+    /// Intermediate nodes of a cell.
+    pub nodes: usize,
+    pub candidates: Vec<String>,
+    pub classes: usize,
+    /// Channels of the images.
+    pub image_channels: usize,
+    /// The stem has this many times C channels.
+    pub stem_multiplier: usize,
+}
+
+impl Default for CnnConfig {
+    /// The published search on CIFAR-10: C = 16, 8 cells, 4 nodes, 8 candidates.
+    fn default() -> Self {
+        let candidates = genotype::CANDIDATES[..8].iter().map(|c| c.to_string()).collect();
+        Self {
+            channels: 16,
+            cells: 8,
+            nodes: 4,
+            candidates,
+            classes: 10,
+            image_channels: 3,
+            stem_multiplier: 3,
+        }
+    }
+}
+
+/// Whether cell `layer` of `cells` halves the image.
+pub fn is_reduction(layer: usize, cells: usize) -> bool {
+    layer == cells / 3 || layer == 2 * cells / 3
+}
+
+/// Convolution and batch norm in front of the first cell.
+#[derive(Debug)]
+pub(super) struct Stem {
+    conv: Conv2d,
+    norm: Norm,
+}
+
+impl Stem {
+    pub(super) fn new(b: &mut Builder, image_channels: usize, channels: usize) -> Self {
+        b.within("stem", |b| {
+            let conv = Conv2d::dense(b, "0", image_channels, channels, Window::same(3, 1, 1));
+            Self { conv, norm: Norm::new(b, "1", channels, true) }
+        })
+    }
+    pub(super) fn forward(&self, cx: &mut Context, images: Var) -> Result<Var> {
+        let x = self.conv.forward(cx, images)?;
+        self.norm.forward(cx, x)
+    }
+}
+
+/// The supernet.
+#[derive(Debug)]
+pub struct CnnSupernet {
+    stem: Stem,
+    /// Index of the kind (0 normal, 1 reduction) and the cell.
+    cells: Vec<(usize, SearchCell)>,
+    classifier: Linear,
+    kinds: Vec<CellKind>,
+    nodes: usize,
+    layout: Arc<Layout>,
+    norms: Vec<(String, usize)>,
+}
+
+impl CnnSupernet {
+    pub fn new(config: &CnnConfig) -> Result<Self> {
+        let CnnConfig { channels, cells: count, nodes, candidates, .. } = config;
+        if candidates.is_empty() || *channels == 0 || *count == 0 || *nodes == 0 || config.classes == 0 {
+            return Err(Error::config(
+                "space",
+                "channels, cells, nodes, candidates and classes must be at least one",
+            ));
+        }
+        if candidates.iter().all(|c| c == "none") {
+            return Err(Error::config(
+                "space.candidates",
+                "only none leaves nothing to search; add an operation",
+            ));
+        }
+        let mut b = Builder::default();
+        let stem_channels = config.stem_multiplier * channels;
+        let stem = Stem::new(&mut b, config.image_channels, stem_channels);
+        let (mut inputs, mut c, mut after_reduction) = ([stem_channels; 2], *channels, false);
+        let mut cells = Vec::with_capacity(*count);
+        for layer in 0..*count {
+            let reduction = is_reduction(layer, *count);
+            c *= if reduction { 2 } else { 1 };
+            let shape = CellShape { inputs, channels: c, nodes: *nodes, reduction, after_reduction };
+            let cell = b.within(format!("cells.{layer}"), |b| SearchCell::new(b, shape, candidates))?;
+            cells.push((usize::from(reduction), cell));
+            (inputs, after_reduction) = ([inputs[1], nodes * c], reduction);
+        }
+        let classifier = Linear::new(&mut b, "classifier", inputs[1], config.classes);
+        let kind = |name: &str| CellKind {
+            name: name.to_owned(),
+            edges: edges(*nodes),
+            candidates: candidates.clone(),
+        };
+        let (layout, norms) = b.finish();
+        Ok(Self {
+            stem,
+            cells,
+            classifier,
+            kinds: vec![kind("normal"), kind("reduce")],
+            nodes: *nodes,
+            layout,
+            norms,
+        })
+    }
+}
+
+impl Supernet for CnnSupernet {
+    fn layout(&self) -> &Arc<Layout> {
+        &self.layout
+    }
+    fn norms(&self) -> &[(String, usize)] {
+        &self.norms
+    }
+    fn kinds(&self) -> &[CellKind] {
+        &self.kinds
+    }
+    fn forward(&self, cx: &mut Context, images: Var, mix: &[Var]) -> Result<Var> {
+        let stem = self.stem.forward(cx, images)?;
+        let mut last = [stem, stem];
+        for (kind, cell) in &self.cells {
+            let mark = cx.tape.mark();
+            let out = cell.forward(cx, last, mix[*kind])?;
+            last = [last[1], out];
+            cx.tape.release_since(mark, &last);
+        }
+        let pooled = cx.tape.apply(GlobalAvgPool, &[last[1]])?;
+        self.classifier.forward(cx, pooled)
+    }
+    fn genotype(&self, weights: &[Vec<Vec<f64>>]) -> Result<Genotype> {
+        let genes = |kind: usize| discretise(&weights[kind], &self.kinds[kind].candidates, self.nodes);
+        let concat: Vec<usize> = (2..2 + self.nodes).collect();
+        Ok(Genotype {
+            normal: genes(0)?,
+            normal_concat: concat.clone(),
+            reduce: genes(1)?,
+            reduce_concat: concat,
+        })
+    }
+}

@@ -1,0 +1,86 @@
+//! From the weights of a search to a cell: the published rule.
+
+use std::cmp::Ordering;
+
+use crate::error::{Error, Result};
+use crate::space::genotype::{Gene, MAX_NODES};
+
+/// How many inputs a node keeps.
+const KEPT: usize = 2;
+
+/// The genes of one cell, two a node, from its mixing weights (Liu et al. 2019, section 2.4).
+///
+/// `weights` has a row for each edge (node 0: from states 0, 1; node 1: from states 0, 1, 2; and so on, so `2 + 3 +
+/// ...` rows for `nodes` nodes) and a column for each of `candidates`: the softmax of alpha over the candidates of
+/// an edge. `none` may be among the candidates; it is never chosen and does not count for an edge's strength.
+///
+/// Each node keeps its two strongest edges, an edge's strength being its largest weight, and on each the candidate
+/// of that weight. Ties keep the lower index. The order is by strength, as in the published code.
+///
+/// # Errors
+/// [`Error::Shape`] if `nodes` or the other candidates are none, or the rows or columns are not as many as above;
+/// [`Error::NotFinite`] if a weight is NaN or infinite.
+pub fn discretise(weights: &[Vec<f64>], candidates: &[String], nodes: usize) -> Result<Vec<Gene>> {
+    check(weights, candidates, nodes)?;
+    let mut genes = Vec::with_capacity(KEPT * nodes);
+    let mut rows = weights;
+    for node in 0..nodes {
+        let (of_node, rest) = rows.split_at(node + 2);
+        rows = rest;
+        let mut edges: Vec<(usize, usize, f64)> = of_node
+            .iter()
+            .enumerate()
+            .filter_map(|(input, row)| {
+                strongest(row, candidates).map(|(column, weight)| (input, column, weight))
+            })
+            .collect();
+        // Stable, so equal edges stay in the order of their inputs.
+        edges.sort_by(|a, b| b.2.partial_cmp(&a.2).unwrap_or(Ordering::Equal));
+        genes
+            .extend(edges.iter().take(KEPT).map(|&(input, column, _)| Gene::new(&candidates[column], input)));
+    }
+    Ok(genes)
+}
+
+/// Column and weight of the largest weight that is not of `none`; the first of equals.
+fn strongest(row: &[f64], candidates: &[String]) -> Option<(usize, f64)> {
+    let mut best: Option<(usize, f64)> = None;
+    for (column, (weight, name)) in row.iter().zip(candidates).enumerate() {
+        if name != "none" && best.is_none_or(|(_, largest)| *weight > largest) {
+            best = Some((column, *weight));
+        }
+    }
+    best
+}
+
+fn check(weights: &[Vec<f64>], candidates: &[String], nodes: usize) -> Result<()> {
+    let refuse = |what: String| Err(Error::shape("discretise", what));
+    if !(1..=MAX_NODES).contains(&nodes) {
+        return refuse(format!("a cell cannot have {nodes} nodes; give 1 to {MAX_NODES}"));
+    }
+    if candidates.iter().all(|name| name == "none") {
+        return refuse("there is no candidate to choose besides `none`; give at least one operation".into());
+    }
+    let edges: usize = (0..nodes).map(|node| node + 2).sum();
+    if weights.len() != edges {
+        return refuse(format!(
+            "{nodes} nodes have {edges} edges, but the weights have {} rows",
+            weights.len()
+        ));
+    }
+    for (edge, row) in weights.iter().enumerate() {
+        if row.len() != candidates.len() {
+            let (found, wanted) = (row.len(), candidates.len());
+            return refuse(format!(
+                "edge {edge} has {found} weights for {wanted} candidates; give one for each"
+            ));
+        }
+        if let Some(weight) = row.iter().find(|weight| !weight.is_finite()) {
+            let what = format!(
+                "discretise: a weight of edge {edge} is {weight}; resume the search from before that"
+            );
+            return Err(Error::NotFinite { what });
+        }
+    }
+    Ok(())
+}

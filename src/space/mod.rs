@@ -1,0 +1,14 @@
+//! What can be searched: candidate operations, mixed edges, cells, supernets; and the networks of found cells.
+
+pub mod candidate;
+pub mod cell;
+pub mod cnn;
+pub mod discretise;
+pub mod genotype;
+pub mod network;
+pub mod notation;
+mod supernet;
+pub mod zoo;
+
+pub use genotype::{Gene, Genotype};
+pub use supernet::{CellKind, Supernet};
