@@ -139,7 +139,7 @@ pub fn load(request: &Request) -> Result<Dataset> {
     }
     let Some(dir) = request.dir.as_deref() else {
         return Err(Error::config(
-            "data_dir",
+            "data.dir",
             format!("`{name}` is read from files; say where they are with --data-dir"),
         ));
     };
@@ -167,26 +167,26 @@ fn check(request: &Request) -> Result<()> {
     if !NAMES.contains(&name) {
         let hint = nearest(name).map_or(String::new(), |near| format!("; did you mean `{near}`?"));
         let names = NAMES.join(", ");
-        return Err(Error::config("dataset", format!("`{name}` is none of {names}{hint}")));
+        return Err(Error::config("data.name", format!("`{name}` is none of {names}{hint}")));
     }
     if let Some(size) = request.image_size.filter(|size| !IMAGE_SIZES.contains(size)) {
         let (low, high) = (IMAGE_SIZES.start(), IMAGE_SIZES.end());
-        return Err(Error::config("image_size", format!("{size} is outside {low} to {high} pixels")));
+        return Err(Error::config("data.image_size", format!("{size} is outside {low} to {high} pixels")));
     }
     if name == "synthetic" && request.dir.is_some() {
         return Err(Error::config(
-            "data_dir",
+            "data.dir",
             "the synthetic set reads no files; name the set that the files hold, or leave --data-dir out",
         ));
     }
     match request.train_images {
         Some(_) if name != "synthetic" => Err(Error::config(
-            "train_images",
+            "data.train_images",
             format!("only the synthetic set has a size to choose; leave it out for `{name}`"),
         )),
         Some(count) if !SYNTHETIC_IMAGES.contains(&count) => {
             let (low, high) = (SYNTHETIC_IMAGES.start(), SYNTHETIC_IMAGES.end());
-            Err(Error::config("train_images", format!("{count} is outside {low} to {high} images")))
+            Err(Error::config("data.train_images", format!("{count} is outside {low} to {high} images")))
         }
         _ => Ok(()),
     }
@@ -210,22 +210,7 @@ fn nearest(name: &str) -> Option<&'static str> {
     if lower.contains("mnist") {
         return Some("idx"); // the format of its files
     }
-    let best = NAMES.into_iter().min_by_key(|known| edit_distance(&lower, known))?;
-    (edit_distance(&lower, best) <= best.len() / 2).then_some(best)
-}
-
-/// Levenshtein's distance: insertions, deletions and substitutions of one character.
-fn edit_distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, y) in b.chars().enumerate() {
-            let substituted = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.chars().count()]
+    crate::suggest::nearest(name, NAMES)
 }
 
 #[cfg(test)]
@@ -234,7 +219,6 @@ mod tests {
 
     #[test]
     fn names_are_guessed_from_near_misses_only() {
-        assert_eq!(edit_distance("kitten", "sitting"), 3); // Levenshtein's textbook example
         assert_eq!(nearest("CIFAR-10"), Some("cifar10"));
         assert_eq!(nearest("cifar"), Some("cifar10"));
         assert_eq!(nearest("fashion-mnist"), Some("idx"));

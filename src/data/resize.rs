@@ -43,3 +43,31 @@ where
         None => unreachable!("an image has height x width x channels bytes"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colours_stay_apart_and_halving_averages() {
+        let grey = |x: u8| [x, 100, 200];
+        let before = ImageSet {
+            images: [[10, 10, 30, 30], [50, 50, 50, 50]].concat().into_iter().flat_map(grey).collect(),
+            labels: vec![0, 1],
+            height: 1,
+            width: 4,
+            channels: 3,
+            classes: vec!["a".into(), "b".into()],
+            mean: vec![0.5; 3],
+            std: vec![0.25; 3],
+        };
+        let after = set(&before, 2);
+        assert_eq!([after.height, after.width, after.images.len()], [2, 2, 24]);
+        assert!(after.images.chunks(3).all(|pixel| pixel[1..] == [100, 200]));
+        // Reduced to half, a pixel weighs its four nearest by 1, 3, 3, 1 (as many as there are).
+        let expected = [(10 * 3 + 10 * 3 + 30) as f64 / 7.0, (10 + 30 * 3 + 30 * 3) as f64 / 7.0];
+        assert_eq!([after.images[0], after.images[3]], expected.map(|x| x.round() as u8));
+        assert!(after.image(1).chunks(3).all(|pixel| pixel[0] == 50));
+        assert_eq!((after.labels, after.mean), (before.labels, before.mean));
+    }
+}

@@ -10,6 +10,10 @@ use std::path::{Path, PathBuf};
 pub const CONFIG: &str = "config.toml";
 pub const METRICS: &str = "metrics.jsonl";
 pub const ALPHAS: &str = "alphas.jsonl";
+pub const GENOTYPE_JSON: &str = "genotype.json";
+pub const GENOTYPE_TEXT: &str = "genotype.txt";
+pub const NORMAL_SVG: &str = "normal.svg";
+pub const REDUCE_SVG: &str = "reduce.svg";
 /// Where runs lie that were given no `--out`.
 pub const RUNS: &str = "runs";
 

@@ -3,11 +3,16 @@
 pub mod checkpoint;
 pub mod cli;
 pub mod config;
+pub mod draw;
 pub mod folder;
 pub mod interrupt;
 pub mod jsonl;
+mod layered;
 pub mod parity;
 pub mod progress;
+pub mod result;
+pub mod search;
+mod state;
 mod tensor_file;
 
 pub use tensor_file::{NamedTensors, safetensors_read};

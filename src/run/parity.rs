@@ -125,6 +125,7 @@ impl Golden<'_> {
                 ..Hyper::default().adam
             },
             radius: self.setting("epsilon")?,
+            ..Hyper::default()
         })
     }
     /// A search at the file's point.

@@ -19,6 +19,18 @@ use crate::space::Supernet;
 use crate::tape::{ParamSet, Tape};
 use crate::tensor::{Real, Tensor};
 
+impl Order {
+    /// The passes of a whole search step: which gradients each computes. The exact order's recorded pass counts as one
+    /// that computes both, which is less than it does.
+    pub fn passes(self) -> &'static [Want] {
+        match self {
+            Order::First => &[ALPHAS, WEIGHTS],
+            Order::Second => &[WEIGHTS, BOTH, ALPHAS, ALPHAS, WEIGHTS],
+            Order::Exact => &[WEIGHTS, BOTH, BOTH, WEIGHTS],
+        }
+    }
+}
+
 /// How the architecture gradient is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -109,7 +121,7 @@ impl Point<'_> {
                 Some(sum) => tape.apply(Add, &[sum, term])?,
             });
         }
-        tape.into_grad(sum.unwrap_or(loss), &alphas)
+        Ok(tape.into_grad(sum.unwrap_or(loss), &alphas)?.0)
     }
 }
 

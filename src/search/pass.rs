@@ -5,9 +5,10 @@ use crate::error::Result;
 use crate::nn::{Context, NormMode, RunningStats};
 use crate::ops::cross_entropy::CrossEntropy;
 use crate::ops::softmax::Softmax;
-use crate::space::Supernet;
-use crate::tape::{ParamSet, Tape, Var};
-use crate::tensor::Tensor;
+use crate::space::{CellKind, Supernet};
+use crate::tape::{Counters, ParamSet, Tape, Var};
+use crate::tensor::{DType, Shape, Tensor};
+use std::sync::Arc;
 
 /// Which gradients a pass computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,10 +85,32 @@ impl Pass {
         let mut wrt = if want.weights { weights } else { Vec::new() };
         let split = wrt.len();
         wrt.extend(if want.alphas { alphas } else { Vec::new() });
-        let mut grads = tape.into_grad(loss, &wrt)?;
+        let (mut grads, _) = tape.into_grad(loss, &wrt)?;
         let alphas = want.alphas.then(|| grads.split_off(split));
         let weights = want.weights.then(|| ParamSet::gather(net.layout(), &grads));
         Ok(Self { loss: value, correct, logits, weights, alphas })
+    }
+
+    /// What a training-mode pass over `batch` images of `size` (H, W, C) would run, and the peak of its tensors in
+    /// bytes, weights and their gradient not counted. Nothing is computed.
+    pub fn plan(net: &dyn Supernet, batch: usize, size: [usize; 3], want: Want) -> Result<(Counters, usize)> {
+        let tape = Tape::dry();
+        let meter = tape.meter().cloned().unwrap_or_default();
+        let phantom = |shape: Shape, dtype| Tensor::phantom(shape, dtype, &Arc::default());
+        let [h, w, c] = size;
+        let batch = Batch {
+            images: phantom(Shape::from([batch, h, w, c]), DType::F32),
+            labels: phantom(Shape::from([batch]), DType::U32),
+        };
+        let weights = phantom(Shape::from([net.layout().count]), DType::F32);
+        let shape = |k: &CellKind| phantom(Shape::from([k.edges, k.candidates.len()]), DType::F32);
+        let alphas: Vec<Tensor> = net.kinds().iter().map(shape).collect();
+        let mut running = RunningStats::new(net.norms(), DType::F32);
+        let run = forward(net, tape, (&weights, &alphas), &batch, NormMode::Batch, &mut running, want)?;
+        let mut wrt = if want.weights { run.weights } else { Vec::new() };
+        wrt.extend(if want.alphas { run.alphas } else { Vec::new() });
+        let counters = run.tape.into_grad(run.loss, &wrt)?.1;
+        Ok((counters, meter.peak()))
     }
 
     /// An evaluation-mode pass with running statistics: loss and accuracy only, values freed on the way.

@@ -20,6 +20,8 @@ pub struct Hyper {
     pub adam: Adam,
     /// e = radius / |v| in the finite difference.
     pub radius: f64,
+    /// Standard deviation of the initial alphas.
+    pub alpha_init: f64,
 }
 
 impl Default for Hyper {
@@ -30,6 +32,7 @@ impl Default for Hyper {
             clip: 5.0,
             adam: Adam { learning_rate: 3e-4, beta1: 0.5, beta2: 0.999, epsilon: 1e-8, weight_decay: 1e-3 },
             radius: 0.01,
+            alpha_init: 1e-3,
         }
     }
 }
@@ -58,7 +61,7 @@ pub struct StepReport {
 }
 
 impl Searcher {
-    /// A search at its start: weights as PyTorch draws them, alphas 1e-3 times standard normal.
+    /// A search at its start: weights as PyTorch draws them, alphas normal.
     pub fn new(net: Box<dyn Supernet>, hyper: Hyper, seed: u64, dtype: DType) -> Result<Self> {
         let weights = ParamSet::init(net.layout(), seed, dtype)?;
         let mut rng = stream(seed, Purpose::Alphas, 0, 0);

@@ -84,3 +84,42 @@ fn check(weights: &[Vec<f64>], candidates: &[String], nodes: usize) -> Result<()
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(list: &[&str]) -> Vec<String> {
+        list.iter().map(|name| name.to_string()).collect()
+    }
+
+    #[test]
+    fn ties_keep_the_lower_index_and_none_never_counts() {
+        let candidates = names(&["none", "max_pool_3x3", "skip_connect"]);
+        // Node 0 from state 1 first, since it is stronger; node 1 from the first two of three equal edges.
+        let weights = [[0.6, 0.2, 0.2], [0.1, 0.4, 0.5], [0.8, 0.1, 0.1], [0.8, 0.1, 0.1], [0.0, 0.1, 0.1]];
+        let weights: Vec<Vec<f64>> = weights.iter().map(|row| row.to_vec()).collect();
+        let genes = discretise(&weights, &candidates, 2).unwrap();
+        let wanted = [("skip_connect", 1), ("max_pool_3x3", 0), ("max_pool_3x3", 0), ("max_pool_3x3", 1)];
+        assert_eq!(genes, wanted.map(|(op, input)| Gene::new(op, input)));
+    }
+
+    #[test]
+    fn weights_of_another_size_are_refused() {
+        let two = vec![vec![0.5, 0.5]; 2];
+        let candidates = names(&["none", "skip_connect"]);
+        assert!(discretise(&two, &candidates, 1).is_ok());
+        let message = |weights: &[Vec<f64>], list: &[&str], nodes| {
+            discretise(weights, &names(list), nodes).unwrap_err().to_string()
+        };
+        assert!(message(&two, &["none", "none"], 1).contains("besides `none`"));
+        assert!(message(&two, &[], 1).contains("besides `none`"));
+        assert!(message(&two, &["none", "skip_connect"], 2).contains("2 nodes have 5 edges"));
+        assert!(message(&two, &["skip_connect"], 1).contains("edge 0 has 2 weights for 1 candidates"));
+        assert!(message(&two, &["none", "skip_connect"], 0).contains("0 nodes"));
+        assert!(message(&two, &["none", "skip_connect"], usize::MAX).contains("give 1 to 64"));
+        assert!(
+            message(&[vec![0.5, f64::NAN], vec![0.5, 0.5]], &["none", "skip_connect"], 1).contains("NaN")
+        );
+    }
+}

@@ -223,3 +223,68 @@ fn validate_concat(cell: &str, concat: &[usize], nodes: usize) -> Result<()> {
 fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn small() -> Genotype {
+        let genes = vec![Gene::new("sep_conv_3x3", 0), Gene::new("skip_connect", 1)];
+        Genotype { normal: genes.clone(), normal_concat: vec![2], reduce: genes, reduce_concat: vec![2] }
+    }
+
+    fn refusal(change: impl Fn(&mut Genotype)) -> String {
+        let mut genotype = small();
+        change(&mut genotype);
+        genotype.validate().unwrap_err().to_string()
+    }
+
+    #[test]
+    fn cells_that_cannot_be_built_are_refused() {
+        small().validate().unwrap();
+        assert_eq!(small().nodes(CellKind::Normal), 1);
+        assert!(refusal(|g| g.normal.clear()).contains("normal cell: has no genes"));
+        assert!(refusal(|g| g.reduce.truncate(1)).contains("reduce cell: has 1 genes"));
+        assert!(refusal(|g| g.normal[1].input = 2).contains("second gene of node 0 reads state 2"));
+        assert!(refusal(|g| g.normal[0].op = "sep_conv3x3".into()).contains("did you mean sep_conv_3x3?"));
+        assert!(refusal(|g| g.normal_concat.clear()).contains("normal_concat: is empty"));
+        assert!(refusal(|g| g.reduce_concat.push(3)).contains("state 3 is no node"));
+        assert!(refusal(|g| g.reduce_concat[0] = 1).contains("state 1 is no node"));
+        assert!(refusal(|g| g.reduce_concat.push(2)).contains("names state 2 twice"));
+        assert!(refusal(|g| g.normal = vec![Gene::new("none", 0); 2 * MAX_NODES + 2]).contains("at most 64"));
+    }
+
+    #[test]
+    fn json_has_a_fixed_form_and_reads_the_published_pairs() {
+        let text = small().to_json();
+        assert!(text.starts_with("{\n  \"normal\": [\n    {\"op\": \"sep_conv_3x3\", \"input\": 0},\n"));
+        assert_eq!(parse_any(&text).unwrap(), small());
+        assert_eq!(parse_any(&serde_json::to_string(&small()).unwrap()).unwrap(), small());
+        let pairs = r#" {"normal": [["sep_conv_3x3", 0], ["skip_connect", 1]], "normal_concat": [2],
+            "reduce": [["sep_conv_3x3", 0], ["skip_connect", 1]], "reduce_concat": [2]}"#;
+        assert_eq!(parse_any(pairs).unwrap(), small());
+        let wrong = parse_any("{\"normal\": [[3, 0]]}").unwrap_err().to_string();
+        assert!(wrong.contains("JSON") && wrong.contains("line 1 column 14"), "{wrong}");
+    }
+
+    #[test]
+    fn files_that_are_something_else_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("cell.txt");
+        assert!(matches!(read(&path), Err(Error::Io { .. })));
+        assert!(matches!(read(folder.path()), Err(Error::Io { .. })));
+        for (bytes, expected) in [
+            (b"\xff\xfe".to_vec(), "is not text"),
+            (vec![b' '; MAX_BYTES as usize + 1], "is larger"),
+            (Vec::new(), "the text ends"),
+        ] {
+            std::fs::write(&path, bytes).unwrap();
+            let message = read(&path).unwrap_err().to_string();
+            assert!(message.contains("cell.txt") && message.contains(expected), "{message}");
+        }
+        std::fs::write(&path, format!("\u{feff}{}", small().to_json())).unwrap();
+        assert_eq!(read(&path).unwrap(), small());
+        std::fs::write(&path, small().to_string()).unwrap();
+        assert_eq!(read(&path).unwrap(), small());
+    }
+}

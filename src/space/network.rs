@@ -150,11 +150,12 @@ impl Network {
         let pooled = cx.tape.apply(GlobalAvgPool, &[last[1]])?;
         self.classifier.forward(cx, pooled)
     }
-    /// What one forward of `batch` images of `size` x `size` pixels takes, without running it; and its peak bytes.
-    pub fn forward_cost(&self, batch: usize, size: usize) -> Result<(Counters, usize)> {
+    /// What one forward of `batch` images of [height, width] takes, without running it; and its peak bytes.
+    pub fn forward_cost(&self, batch: usize, [height, width]: [usize; 2]) -> Result<(Counters, usize)> {
         let mut tape = Tape::dry_inference();
         let weights = ParamSet::phantom(&self.layout, DType::F32).bind(&mut tape, false);
-        let images = Tensor::phantom([batch, size, size, self.image_channels], DType::F32, &Arc::default());
+        let images =
+            Tensor::phantom([batch, height, width, self.image_channels], DType::F32, &Arc::default());
         let images = tape.constant(images);
         let mut running = RunningStats::new(&self.norms, DType::F32);
         let mode = NormMode::Running;

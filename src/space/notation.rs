@@ -255,3 +255,61 @@ impl<'a> Parser<'a> {
 fn leading(text: &str, test: impl Fn(char) -> bool) -> &str {
     &text[..text.find(|c| !test(c)).unwrap_or(text.len())]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLAIN: &str = "Genotype(normal=[('sep_conv_3x3', 0), ('skip_connect', 1), ('none', 2), ('none', 0)], \
+                         normal_concat=range(2, 4), reduce=[('max_pool_3x3', 1), ('max_pool_3x3', 0)], \
+                         reduce_concat=range(2, 3))";
+
+    #[test]
+    fn loose_forms_mean_the_same() {
+        let genotype: Genotype = PLAIN.parse().unwrap();
+        assert_eq!(genotype.to_string(), PLAIN);
+        let loose = "# found by a search\r\nDARTS_V9 =\n Genotype (\n  reduce_concat = [2,],  # one node\n\
+            \treduce=(['max_pool_3x3',1 ], (\"max_pool_3x3\",0,),), normal_concat=( 2 , 3 ),\n\
+            normal=[('sep_conv_3x3',0),('skip_connect',1),('none',2),('none',0)],\n)\n# end";
+        assert_eq!(loose.parse::<Genotype>().unwrap(), genotype);
+    }
+
+    #[test]
+    fn a_concat_with_gaps_is_printed_as_a_list() {
+        let text = PLAIN.replace("range(2, 4)", "[3, 2]");
+        assert_eq!(text.parse::<Genotype>().unwrap().to_string(), text);
+    }
+
+    #[test]
+    fn errors_say_where_and_what() {
+        let cases = [
+            ("", "line 1, column 1: expected Genotype("),
+            ("x = 3", "line 1, column 5: expected Genotype("),
+            ("Genotyp(normal=[])", "line 1, column 1: expected Genotype("),
+            ("Genotype[", "line 1, column 9: expected `(` after Genotype, but found '['"),
+            (
+                "Genotype(normal=[('a' 0)])",
+                "column 23: expected `,` between operation and input, but found `0`",
+            ),
+            ("Genotype(\n normal=[('a\n', 0)])", "line 2, column 13: expected the closing quote"),
+            ("Genotype(normal=[(a, 0)])", "expected an operation's name in quotes, but found `a`"),
+            ("Genotype(normal=[('é', -1)])", "column 24: expected the input's number, but found '-'"),
+            ("Genotype(normal=[('a', 99999999999999999999)])", "expected the input's number"),
+            ("Genotype(normal=[('a', 0)", "expected `,` or `]`, but the text ends"),
+            ("Genotype(normal=('a', 0))", "expected a pair such as"),
+            ("Genotype(normals=[])", "column 10: unknown field `normals`; did you mean normal?"),
+            ("Genotype(normal=[], normal=[])", "column 21: normal is given twice"),
+            ("Genotype(normal=[])", "normal_concat is missing"),
+            ("Genotype(normal_concat=range(2, 4000000000))", "the range is longer than a cell"),
+            ("Genotype(normal_concat=rang(2, 4))", "column 24: expected range(a, b) or a list of numbers"),
+            ("Genotype(normal_concat=range(4))", "expected `,` after the begin of the range, but found ')'"),
+        ];
+        for (text, expected) in cases {
+            let message = text.parse::<Genotype>().unwrap_err().to_string();
+            assert!(message.contains(expected), "{text:?} gave {message:?}");
+        }
+        let more = format!("{PLAIN} Genotype()").parse::<Genotype>().unwrap_err().to_string();
+        assert!(more.contains("expected nothing more after the genotype, but found `Genotype`"), "{more}");
+        assert!(PLAIN.replace("'none', 0", "'none', 7").parse::<Genotype>().is_err());
+    }
+}

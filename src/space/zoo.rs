@@ -177,3 +177,33 @@ static ZOO: [Published; 13] = [
         reduce_concat: FOUR,
     },
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::space::genotype::CellKind;
+
+    #[test]
+    fn every_published_genotype_is_valid_and_found_by_name() {
+        assert_eq!(all().count(), 13);
+        for (name, genotype) in all() {
+            genotype.validate().unwrap();
+            assert_eq!(named(&name.to_lowercase()).unwrap(), genotype);
+            assert!(source(name).unwrap().contains("arXiv:"));
+            let nodes = if matches!(name, "NASNet" | "AmoebaNet") { 5 } else { 4 };
+            assert_eq!((genotype.nodes(CellKind::Normal), genotype.nodes(CellKind::Reduce)), (nodes, nodes));
+        }
+        assert!(named("DARTSV2").unwrap_err().to_string().contains("did you mean DARTS_V2?"));
+        assert!(named("transformer").unwrap_err().to_string().contains("use one of NASNet, AmoebaNet"));
+    }
+
+    #[test]
+    fn darts_second_order_is_written_as_published() {
+        let published = "Genotype(normal=[('sep_conv_3x3', 0), ('sep_conv_3x3', 1), ('sep_conv_3x3', 0), \
+            ('sep_conv_3x3', 1), ('sep_conv_3x3', 1), ('skip_connect', 0), ('skip_connect', 0), \
+            ('dil_conv_3x3', 2)], normal_concat=range(2, 6), reduce=[('max_pool_3x3', 0), ('max_pool_3x3', 1), \
+            ('skip_connect', 2), ('max_pool_3x3', 1), ('max_pool_3x3', 0), ('skip_connect', 2), \
+            ('skip_connect', 2), ('max_pool_3x3', 1)], reduce_concat=range(2, 6))";
+        assert_eq!(named("DARTS_V2").unwrap().to_string(), published);
+    }
+}

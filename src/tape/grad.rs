@@ -1,6 +1,6 @@
 //! The pullback: walks a tape backwards, collects what operations send, frees what is no longer needed.
 
-use super::{Op, Tape, Var};
+use super::{Counters, Op, Tape, Var};
 use crate::error::{Error, Result};
 use crate::ops::pointwise::{Add, Copy};
 use crate::tensor::Tensor;
@@ -22,10 +22,12 @@ impl Tape {
         self.scalar(y)?;
         self.values(y, None, wrt, Keep::Forward)
     }
-    /// As [`Tape::grad`], with the tape spent: forward values are freed on the way, which halves the peak.
-    pub fn into_grad(mut self, y: Var, wrt: &[Var]) -> Result<Vec<Tensor>> {
+    /// As [`Tape::grad`], with the tape spent: forward values are freed as the pullback passes them. Also says what
+    /// the tape has run in all.
+    pub fn into_grad(mut self, y: Var, wrt: &[Var]) -> Result<(Vec<Tensor>, Counters)> {
         self.scalar(y)?;
-        self.values(y, None, wrt, Keep::Nothing)
+        let grads = self.values(y, None, wrt, Keep::Nothing)?;
+        Ok((grads, self.counters))
     }
     /// d(y)/d(wrt) as nodes of this tape, to be differentiated again.
     pub fn grad_recorded(&mut self, y: Var, wrt: &[Var]) -> Result<Vec<Var>> {

@@ -25,7 +25,7 @@ pub struct Strip<R> {
     pub accumulate: bool,
 }
 
-impl<R: crate::device::real::Real> Strip<R> {
+impl<R: Copy> Strip<R> {
     /// `columns` must take exactly `vectors` vectors, at most [`widest`].
     ///
     /// # Safety

@@ -2,10 +2,10 @@
 
 use super::SearchConfig;
 use super::keys::not_known;
+use crate::data::{IMAGE_SIZES, NAMES};
 use crate::error::{Error, Result};
 use crate::space::genotype::CANDIDATES;
 
-const DATA_SETS: [&str; 5] = ["synthetic", "cifar10", "cifar100", "idx", "folder"];
 const SPACES: [&str; 1] = ["darts-cnn"];
 
 impl SearchConfig {
@@ -20,7 +20,7 @@ impl SearchConfig {
 
     fn check_data(&self) -> Result<()> {
         let data = &self.data;
-        one_of("data.name", &data.name, &DATA_SETS)?;
+        one_of("data.name", &data.name, &NAMES)?;
         let synthetic = data.name == "synthetic";
         let no_dir = data.dir.as_os_str().is_empty();
         require(synthetic || !no_dir, "data.dir", || {
@@ -34,7 +34,11 @@ impl SearchConfig {
             let near = [size / 4 * 4, size.div_ceil(4) * 4].into_iter().find(|&s| s >= 8).unwrap_or(8);
             format!("{size} pixels cannot be halved twice; choose a multiple of 4, such as {near}")
         })?;
-        within("data.image_size", size, 8, 1024)?;
+        let (smallest, largest) = (*IMAGE_SIZES.start(), *IMAGE_SIZES.end());
+        if size > 0 {
+            within("data.image_size", size, smallest, largest)?;
+        }
+        let size = if size > 0 { size } else { largest }; // that of the files is checked once they are read
         require(data.crop_padding < size, "data.crop_padding", || {
             format!("is {}, must be less than data.image_size, {size}", data.crop_padding)
         })?;

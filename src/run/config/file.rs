@@ -53,7 +53,7 @@ fn plain(value: Spanned<DeValue>) -> Result<Value, String> {
 fn unknown(name: &str, is_section: bool) -> String {
     let all = "--print-config lists all";
     if is_section {
-        let near = super::keys::nearest(name, SECTIONS.iter().map(|(section, _)| *section));
+        let near = crate::suggest::nearest(name, SECTIONS.iter().map(|(section, _)| *section));
         let hint = near.map_or(all.to_owned(), |near| format!("did you mean [{near}]?"));
         return format!("unknown section [{name}]; {hint}");
     }

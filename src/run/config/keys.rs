@@ -1,6 +1,7 @@
 //! Every setting once: its key, its flag, what it means and where its default comes from.
 
 use super::SearchConfig;
+use crate::suggest;
 use std::sync::LazyLock;
 use toml::{Table, Value};
 
@@ -61,7 +62,7 @@ const fn free(
 pub const KEYS: &[Key] = &[
     key("data.name", "data", "NAME", "Data set: synthetic (drawn, needs no files), cifar10, cifar100, idx (MNIST files) or folder (one sub-folder of images a class)", "Oche; published: cifar10"),
     free("data.dir", "data-dir", "DIR", "Folder with the files of the data set; empty for synthetic", OCHE),
-    key("data.image_size", "image-size", "PIXELS", "Height and width that images are brought to, a multiple of 4", "published code (CIFAR-10)"),
+    key("data.image_size", "image-size", "PIXELS", "Height and width that images are brought to, a multiple of 4; 0 for the files' own, 32 for synthetic and folder", OCHE),
     key("data.train_images", "train-images", "N", "Images of the synthetic set to draw, before they are split in two; other sets use all they have", SMALL),
     key("data.train_portion", "train-portion", "FRACTION", "Part of the training images that trains the weights; the rest trains the architecture", PUBLISHED),
     key("data.crop_padding", "crop-padding", "PIXELS", "Zero padding of each side before the random crop; 0 turns the crop off", PUBLISHED),
@@ -169,15 +170,7 @@ fn kind(value: &Value) -> &'static str {
 
 /// That `name` is none of `known` (a phrase after "key: ").
 pub fn not_known(name: &str, known: &[&str]) -> String {
-    let hint = nearest(name, known.iter().copied())
-        .map_or(format!("choose from {}", known.join(", ")), |near| format!("did you mean {near}?"));
-    format!("\"{name}\" is not known; {hint}")
-}
-
-/// The known name most like `name`, if one is like it.
-pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let scored = known.into_iter().map(|k| (strsim::jaro_winkler(name, k), k));
-    scored.filter(|(score, _)| *score > 0.75).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, k)| k)
+    format!("\"{name}\" is not known; {}", suggest::hint(name, known.iter().copied()))
 }
 
 /// The key most like `path`: as a whole and, for a key put into the wrong section, by its last part.

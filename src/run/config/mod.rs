@@ -95,7 +95,7 @@ impl Default for Data {
         Self {
             name: "synthetic".into(),
             dir: PathBuf::new(),
-            image_size: 32,
+            image_size: 0,
             train_images: 2000,
             train_portion: 0.5,
             crop_padding: 4,
@@ -185,6 +185,25 @@ impl SearchConfig {
         let (here, there) = (self.table(), other.table());
         let differing = KEYS.iter().filter(|key| key.of(&here) != key.of(&there));
         differing.map(|key| (key.path, show(key.of(&here)), show(key.of(&there)))).collect()
+    }
+    /// The settings that determine the numbers of a run, by dotted key: what a checkpoint remembers.
+    pub fn fixed(&self) -> serde_json::Value {
+        let table = self.table();
+        let fixed = KEYS.iter().filter(|key| !key.may_change);
+        // a TOML value without dates is a JSON value
+        fixed.map(|key| (key.path.to_owned(), serde_json::json!(key.of(&table)))).collect()
+    }
+    /// These settings with those that a checkpoint remembers in their place; `path` is for messages.
+    pub fn with_fixed(&self, fixed: &serde_json::Value, path: &Path) -> Result<Self> {
+        let wrong = |what: String| Error::checkpoint(path, format!("its settings cannot be read: {what}"));
+        let mut given = Given::new();
+        for (name, value) in fixed.as_object().into_iter().flatten() {
+            let key = KEYS.iter().find(|key| key.path == name);
+            let key = key.ok_or_else(|| wrong(format!("{name} is no setting of this version")))?;
+            let value = Value::try_from(value).map_err(|e| wrong(one_line(&e.to_string())))?;
+            given.push((key, key.accept(value).map_err(|what| wrong(format!("{name} {what}")))?));
+        }
+        self.with(given)
     }
     /// Whether a run with these settings goes on bit for bit from the `checkpoint` written with `stored`.
     pub fn can_resume(&self, stored: &Self, checkpoint: &Path) -> Result<()> {

@@ -1,0 +1,127 @@
+//! What a search says at its start and leaves at its end.
+
+use super::config::SearchConfig;
+use super::draw::{cell_svg, cell_text};
+use super::folder::{self, write_atomic};
+use crate::data::ImageSet;
+use crate::device::simd;
+use crate::error::Result;
+use crate::search::{Order, Pass, Searcher};
+use crate::space::Genotype;
+use crate::space::genotype::CellKind;
+use crate::space::network::{Network, NetworkConfig};
+use std::path::Path;
+
+/// What runs, on what, with which settings.
+pub fn heading(
+    config: &SearchConfig,
+    images: &ImageSet,
+    halves: &(Vec<usize>, Vec<usize>),
+    searcher: &Searcher,
+    folder: &Path,
+) -> Result<Vec<String>> {
+    let (s, space) = (&config.search, &config.space);
+    let size = [images.height, images.width, images.channels];
+    let mut peak = 0;
+    for &want in s.order.passes() {
+        peak = peak.max(Pass::plan(searcher.net(), s.batch_size, size, want)?.1);
+    }
+    let order = match s.order {
+        Order::First => "first order",
+        Order::Second => "second order (unrolled, finite differences)",
+        Order::Exact => "second order (unrolled, exact)",
+    };
+    Ok(vec![
+        format!(
+            "device    {}, {} threads, {:?} vectors",
+            config.device_label(),
+            rayon::current_num_threads(),
+            simd::isa()
+        ),
+        format!(
+            "data      {}: {} + {} images of {} x {} x {}, {} classes",
+            config.data.name,
+            halves.0.len(),
+            halves.1.len(),
+            images.height,
+            images.width,
+            images.channels,
+            images.classes.len()
+        ),
+        format!(
+            "supernet  {}: C = {}, {} cells, {} nodes, {} candidates, {} weights, {:.0} MiB of activations",
+            space.name,
+            space.channels,
+            space.cells,
+            space.nodes,
+            space.candidates.len(),
+            searcher.weights.layout.count,
+            peak as f64 / (1 << 20) as f64
+        ),
+        format!("search    {order}, {} epochs, batch {}, seed {}", s.epochs, s.batch_size, s.seed),
+        format!("folder    {}", folder.display()),
+    ])
+}
+
+/// Writes genotype and drawings.
+pub fn write_cells(folder: &Path, genotype: &Genotype) -> Result<()> {
+    write_atomic(
+        &folder.join(folder::GENOTYPE_JSON),
+        format!("{}\n", genotype.to_json().trim_end()).as_bytes(),
+    )?;
+    write_atomic(&folder.join(folder::GENOTYPE_TEXT), format!("{genotype}\n").as_bytes())?;
+    for (kind, file, title) in [
+        (CellKind::Normal, folder::NORMAL_SVG, "normal cell"),
+        (CellKind::Reduce, folder::REDUCE_SVG, "reduction cell"),
+    ] {
+        let svg = cell_svg(title, genotype.genes(kind), genotype.concat(kind));
+        write_atomic(&folder.join(file), svg.as_bytes())?;
+    }
+    Ok(())
+}
+
+/// Writes genotype and drawings; the result is the text that ends a search.
+pub fn write(
+    folder: &Path,
+    genotype: &Genotype,
+    config: &SearchConfig,
+    [height, width]: [usize; 2],
+    images: &ImageSet,
+) -> Result<String> {
+    write_cells(folder, genotype)?;
+    let classes = images.classes.len();
+    let mut text = format!("\n{genotype}\n\n");
+    for (name, kind) in [("normal", CellKind::Normal), ("reduction", CellKind::Reduce)] {
+        text += &format!("{name} cell\n{}\n\n", cell_text(genotype.genes(kind), genotype.concat(kind)));
+    }
+    let published = NetworkConfig { classes, image_channels: images.channels, ..NetworkConfig::default() };
+    let searched = NetworkConfig { channels: config.space.channels, cells: config.space.cells, ..published };
+    for (what, network) in [("searched size", searched), ("published size", published)] {
+        let (parameters, macs) = size(genotype, network, [height, width])?;
+        let NetworkConfig { channels, cells, .. } = network;
+        text += &format!(
+            "{what:<15} C = {channels}, {cells} cells: {parameters} parameters, {:.2} M multiply-adds\n",
+            macs as f64 / 1e6
+        );
+    }
+    text += &format!("\neverything lies in {}\n", folder.display());
+    for (file, what) in [
+        (folder::GENOTYPE_TEXT, "the cells, as the published code writes them"),
+        (folder::GENOTYPE_JSON, "the same as JSON"),
+        ("normal.svg reduce.svg", "the cells drawn"),
+        (folder::METRICS, "a row a step and an epoch"),
+        (folder::ALPHAS, "softmax(alpha) after each epoch"),
+        (super::checkpoint::NEWEST, "weights, alphas and optimisers"),
+        (folder::CONFIG, "all settings"),
+    ] {
+        text += &format!("  {file:<24} {what}\n");
+    }
+    Ok(text)
+}
+
+/// Parameters, and multiply-adds a forward of one image, of the network of a genotype.
+pub fn size(genotype: &Genotype, config: NetworkConfig, image: [usize; 2]) -> Result<(usize, u64)> {
+    let network = Network::new(genotype, config)?;
+    let (counters, _) = network.forward_cost(1, image)?;
+    Ok((network.layout().count, counters.cost.macs))
+}

@@ -1,0 +1,345 @@
+//! A whole search: data, supernet, epochs, run folder, resume.
+
+use super::checkpoint::{Checkpoint, NEWEST};
+use super::config::SearchConfig;
+use super::folder;
+use super::interrupt;
+use super::jsonl::{self, Alphas, Entropy, JsonLines, Row};
+use super::progress::{EpochNumbers, Progress, StepNumbers};
+use super::result;
+use super::state::{self, Position};
+use crate::data::augment::Augment;
+use crate::data::{self, ImageSet, Request, loader, split};
+use crate::device::memory;
+use crate::error::{Error, Result};
+use crate::nn::{Adam, Sgd, cosine};
+use crate::search::{Hyper, Searcher};
+use crate::space::cnn::{CnnConfig, CnnSupernet};
+use crate::tensor::DType;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Finished,
+    /// A signal came; the checkpoint is written.
+    Interrupted,
+}
+
+/// A search and its run folder.
+pub struct SearchRun {
+    config: SearchConfig,
+    folder: PathBuf,
+    images: ImageSet,
+    /// Indices of the halves that train the weights and the alphas.
+    halves: (Vec<usize>, Vec<usize>),
+    searcher: Searcher,
+    position: Position,
+    metrics: JsonLines,
+    alphas: JsonLines,
+    progress: Progress,
+    /// Steps since this process started, and when it did.
+    pace: (usize, Instant),
+}
+
+impl SearchRun {
+    /// A new run; its folder is made only once data and network are there.
+    pub fn start(config: SearchConfig) -> Result<Self> {
+        let (images, searcher) = build(&config)?;
+        let folder = folder::create(&config)?;
+        folder::write_atomic(&folder.join(folder::CONFIG), config.to_toml().as_bytes())?;
+        let run = Self::assemble(config, folder, images, searcher, Position::default())?;
+        run.save()?;
+        Ok(run)
+    }
+
+    /// The run in `folder`, from its newest whole checkpoint on.
+    pub fn resume(config: SearchConfig, folder: &Path) -> Result<Self> {
+        let (checkpoint, warning) = Checkpoint::load(folder)?;
+        let file = folder.join(NEWEST);
+        config.can_resume(&config.with_fixed(&state::settings(&checkpoint, &file)?, &file)?, &file)?;
+        let (images, mut searcher) = build(&config)?;
+        let position = state::unpack(&checkpoint, &mut searcher, &file)?;
+        jsonl::retain(&folder.join(folder::METRICS), |row: &Row| match row {
+            Row::Step { epoch, step, .. } => (*epoch, *step) < (position.epoch, position.step),
+            Row::Epoch { epoch, .. } => *epoch < position.epoch,
+        })?;
+        jsonl::retain(&folder.join(folder::ALPHAS), |row: &Alphas| row.epoch < position.epoch)?;
+        let run = Self::assemble(config, folder.to_owned(), images, searcher, position)?;
+        if let Some(warning) = warning {
+            eprintln!("warning: {warning}");
+        }
+        let (epoch, step) = (position.epoch + 1, position.step);
+        run.progress.line(&format!("resumed in epoch {epoch} after {step} of its steps"));
+        Ok(run)
+    }
+
+    fn assemble(
+        config: SearchConfig,
+        folder: PathBuf,
+        images: ImageSet,
+        searcher: Searcher,
+        position: Position,
+    ) -> Result<Self> {
+        Ok(Self {
+            halves: split::split(images.len(), config.data.train_portion, config.search.seed),
+            metrics: JsonLines::open(&folder.join(folder::METRICS))?,
+            alphas: JsonLines::open(&folder.join(folder::ALPHAS))?,
+            progress: Progress::new(config.run.quiet),
+            pace: (0, Instant::now()),
+            config,
+            folder,
+            images,
+            searcher,
+            position,
+        })
+    }
+
+    /// Searches to the end, or to the first signal.
+    pub fn run(mut self) -> Result<Outcome> {
+        for line in result::heading(&self.config, &self.images, &self.halves, &self.searcher, &self.folder)? {
+            self.progress.line(&line);
+        }
+        while self.position.epoch < self.config.search.epochs && !self.at_limit() {
+            if self.epoch()? == Outcome::Interrupted {
+                self.save()?;
+                self.progress.finish();
+                let folder = self.folder.display();
+                eprintln!("interrupted; the checkpoint is written, go on with: search --resume {folder}");
+                return Ok(Outcome::Interrupted);
+            }
+        }
+        self.progress.finish();
+        let [height, width] = [self.images.height, self.images.width];
+        let text = result::write(
+            &self.folder,
+            &self.searcher.genotype()?,
+            &self.config,
+            [height, width],
+            &self.images,
+        )?;
+        let mut out = std::io::stdout().lock();
+        // a reader that went away (search | head) has seen enough
+        drop(std::io::Write::write_all(&mut out, text.as_bytes()));
+        Ok(Outcome::Finished)
+    }
+
+    fn steps_per_epoch(&self) -> usize {
+        self.halves.0.len().div_ceil(self.config.search.batch_size)
+    }
+
+    /// Steps of the whole run so far.
+    fn steps_done(&self) -> usize {
+        self.position.epoch * self.steps_per_epoch() + self.position.step
+    }
+
+    fn at_limit(&self) -> bool {
+        let limit = self.config.search.max_steps;
+        limit > 0 && self.steps_done() >= limit
+    }
+
+    /// The rest of the epoch that runs: its steps, its validation, its rows and its checkpoint. Stopped by the limit
+    /// of steps, an epoch is reported but stays unfinished in the checkpoint, so that it can be gone on with.
+    fn epoch(&mut self) -> Result<Outcome> {
+        let (epoch, start) = (self.position.epoch, Instant::now());
+        let (steps, weights) = (self.steps_per_epoch(), &self.config.weights);
+        let (first, last) = (weights.learning_rate, weights.learning_rate_min);
+        let learning_rate = cosine(first, last, epoch, self.config.search.epochs);
+        let order = split::epoch_order(&self.halves.0, self.config.search.seed, epoch as u64);
+        self.progress.start_epoch(epoch, self.config.search.epochs, steps, self.position.step);
+        memory::reset_peak();
+        let before = self.position.images;
+        while self.position.step < steps && !self.at_limit() {
+            if interrupt::requested() {
+                return Ok(Outcome::Interrupted);
+            }
+            self.step(&order, learning_rate)?;
+            let every = self.config.run.checkpoint_steps;
+            if every > 0 && self.position.step.is_multiple_of(every) && self.position.step < steps {
+                self.save()?;
+            }
+        }
+        let images_per_second = (self.position.images - before) as f64 / start.elapsed().as_secs_f64();
+        let Some((valid_loss, valid_accuracy)) = self.validate()? else { return Ok(Outcome::Interrupted) };
+        let numbers = EpochNumbers {
+            epoch,
+            epochs: self.config.search.epochs,
+            learning_rate,
+            train_loss: self.position.train_loss / self.position.images.max(1) as f64,
+            train_accuracy: percent(self.position.correct, self.position.images),
+            valid_loss,
+            valid_accuracy,
+            images_per_second,
+            seconds: start.elapsed().as_secs_f64(),
+            peak_bytes: memory::usage().peak,
+        };
+        self.report(&numbers)?;
+        if self.position.step == steps {
+            self.position = Position { epoch: epoch + 1, ..Position::default() };
+        }
+        self.save()?;
+        Ok(Outcome::Finished)
+    }
+
+    fn step(&mut self, order: &[usize], learning_rate: f64) -> Result<()> {
+        let (start, Position { epoch, step, .. }) = (Instant::now(), self.position);
+        let search = &self.config.search;
+        let (size, seed) = (search.batch_size, search.seed);
+        let chosen = &order[step * size..((step + 1) * size).min(order.len())];
+        let drawn =
+            split::draw(&self.halves.1, size.min(self.halves.1.len()), seed, epoch as u64, step as u64);
+        let augment = augment(&self.config);
+        let (e, s) = (epoch as u64, 2 * step as u64);
+        let train = loader::batch(&self.images, chosen, Some((&augment, seed, e, s)), DType::F32)?;
+        let valid = loader::batch(&self.images, &drawn, Some((&augment, seed, e, s + 1)), DType::F32)?;
+        let report =
+            self.searcher.step(search.order, &train, &valid, learning_rate).map_err(|e| match e {
+                Error::NotFinite { what } => {
+                    Error::NotFinite { what: format!("epoch {}, step {}: {what}", epoch + 1, step + 1) }
+                }
+                other => other,
+            })?;
+        self.position.step += 1;
+        self.position.images += chosen.len();
+        self.position.correct += report.train_correct;
+        self.position.train_loss += report.train_loss * chosen.len() as f64;
+        self.position.valid_loss += report.valid_loss * chosen.len() as f64;
+        self.metrics.append(&Row::Step {
+            epoch,
+            step,
+            train_loss: report.train_loss,
+            train_accuracy: percent(report.train_correct, chosen.len()),
+            valid_loss: report.valid_loss,
+            seconds: start.elapsed().as_secs_f64(),
+        })?;
+        self.pace.0 += 1;
+        self.show();
+        Ok(())
+    }
+
+    fn show(&self) {
+        let Position { step, images, correct, train_loss, valid_loss, .. } = self.position;
+        let search = &self.config.search;
+        let all = search.epochs * self.steps_per_epoch();
+        let all = if search.max_steps > 0 { all.min(search.max_steps) } else { all };
+        let each = self.pace.1.elapsed().as_secs_f64() / self.pace.0 as f64;
+        let mean = |sum: f64| sum / images as f64;
+        self.progress.step(
+            step,
+            &StepNumbers {
+                train_loss: mean(train_loss),
+                train_accuracy: percent(correct, images),
+                valid_loss: mean(valid_loss),
+                images_per_second: search.batch_size as f64 / each,
+                seconds_left: each * all.saturating_sub(self.steps_done()) as f64,
+            },
+        );
+    }
+
+    /// Loss and accuracy in percent over the validation half in evaluation mode; nothing if a signal came.
+    fn validate(&mut self) -> Result<Option<(f64, f64)>> {
+        let (mut loss, mut correct) = (0.0, 0);
+        for chosen in self.halves.1.chunks(self.config.search.batch_size) {
+            if interrupt::requested() {
+                return Ok(None);
+            }
+            let batch = loader::batch(&self.images, chosen, None, DType::F32)?;
+            let pass = self.searcher.evaluate(&batch)?;
+            loss += pass.loss * chosen.len() as f64;
+            correct += pass.correct;
+        }
+        let count = self.halves.1.len();
+        Ok(Some((loss / count as f64, percent(correct, count))))
+    }
+
+    /// Rows, line, drawings and genotype of an epoch.
+    fn report(&mut self, n: &EpochNumbers) -> Result<()> {
+        let mut weights = self.searcher.edge_weights().into_iter();
+        let [normal, reduce] = [weights.next().unwrap_or_default(), weights.next().unwrap_or_default()];
+        let entropy = Entropy { normal: entropies(&normal), reduce: entropies(&reduce) };
+        self.metrics.append(&Row::Epoch {
+            epoch: n.epoch,
+            learning_rate: n.learning_rate,
+            train_loss: n.train_loss,
+            train_accuracy: n.train_accuracy,
+            valid_loss: n.valid_loss,
+            valid_accuracy: n.valid_accuracy,
+            seconds: n.seconds,
+            peak_bytes: n.peak_bytes,
+            entropy,
+        })?;
+        self.alphas.append(&Alphas { epoch: n.epoch, normal, reduce })?;
+        result::write_cells(&self.folder, &self.searcher.genotype()?)?;
+        self.progress.end_epoch(n);
+        Ok(())
+    }
+
+    fn save(&self) -> Result<()> {
+        let seed = self.config.search.seed;
+        state::pack(&self.searcher, self.position, seed, self.config.fixed())?.save(&self.folder)
+    }
+}
+
+/// Data and a search at its start.
+fn build(config: &SearchConfig) -> Result<(ImageSet, Searcher)> {
+    let (d, s) = (&config.data, &config.space);
+    let images = data::load(&Request {
+        name: d.name.clone(),
+        dir: (!d.dir.as_os_str().is_empty()).then(|| d.dir.clone()),
+        image_size: (d.image_size > 0).then_some(d.image_size),
+        seed: config.search.seed,
+        train_images: (d.name == "synthetic").then_some(d.train_images),
+    })?
+    .train;
+    if !images.height.is_multiple_of(4) || !images.width.is_multiple_of(4) {
+        let what = format!(
+            "images of {} x {} pixels cannot be halved twice; choose a multiple of 4 with --image-size",
+            images.height, images.width
+        );
+        return Err(Error::config("data.image_size", what));
+    }
+    let net = CnnSupernet::new(&CnnConfig {
+        channels: s.channels,
+        cells: s.cells,
+        nodes: s.nodes,
+        candidates: s.candidates.clone(),
+        classes: images.classes.len(),
+        image_channels: images.channels,
+        stem_multiplier: s.stem_multiplier,
+    })?;
+    let searcher = Searcher::new(Box::new(net), hyper(config), config.search.seed, DType::F32)?;
+    Ok((images, searcher))
+}
+
+fn hyper(config: &SearchConfig) -> Hyper {
+    let (w, a) = (&config.weights, &config.alpha);
+    Hyper {
+        sgd: Sgd { momentum: w.momentum, weight_decay: w.weight_decay },
+        clip: w.grad_clip,
+        adam: Adam {
+            learning_rate: a.learning_rate,
+            beta1: a.beta1,
+            beta2: a.beta2,
+            epsilon: a.epsilon,
+            weight_decay: a.weight_decay,
+        },
+        radius: config.search.finite_difference_radius,
+        alpha_init: a.init_scale,
+    }
+}
+
+fn augment(config: &SearchConfig) -> Augment {
+    let d = &config.data;
+    Augment { crop_padding: d.crop_padding, flip: d.flip, cutout: (d.cutout > 0).then_some(d.cutout) }
+}
+
+fn percent(part: usize, whole: usize) -> f64 {
+    100.0 * part as f64 / whole.max(1) as f64
+}
+
+/// Entropy of each row in nats.
+fn entropies(weights: &[Vec<f64>]) -> Vec<f64> {
+    let row = |row: &Vec<f64>| -row.iter().filter(|p| **p > 0.0).map(|p| p * p.ln()).sum::<f64>();
+    weights.iter().map(row).collect()
+}
