@@ -1,35 +1,223 @@
-//! `inspect`: looks at genotypes, supernets and golden files.
-fn main() {
-    let mut bad = false;
-    let dtype = if std::env::args().any(|a| a == "f32") {
-        oche::tensor::DType::F32
-    } else {
-        oche::tensor::DType::F64
+//! `inspect`: looks at genotypes, supernets and golden files without searching.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use oche::run::draw::cell_text;
+use oche::run::{folder, parity, result};
+use oche::search::{Order, Pass};
+use oche::space::cnn::{CnnConfig, CnnSupernet};
+use oche::space::genotype::{self, CellKind};
+use oche::space::network::NetworkConfig;
+use oche::space::{Genotype, Supernet, zoo};
+use oche::tensor::DType;
+use oche::{Error, Result};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Looks at genotypes, supernets and golden files.
+#[derive(Parser)]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Draws a cell; counts the parameters and multiply-adds of its network
+    Genotype(GenotypeArgs),
+    /// Counts weights, operations and memory of a supernet
+    Supernet(SupernetArgs),
+    /// Compares this program with golden files: every expect/* key, one row a group; exit status 1 if one fails
+    Parity(ParityArgs),
+}
+
+#[derive(Args)]
+struct GenotypeArgs {
+    /// A published name (DARTS_V2, PDARTS, ...), a file (JSON or the published Python tuple) or a run folder
+    genotype: String,
+    /// Channels of the first cells [source: published evaluation on CIFAR-10]
+    #[arg(long, default_value_t = 36)]
+    channels: usize,
+    /// Cells of the network [source: published evaluation on CIFAR-10]
+    #[arg(long, default_value_t = 20)]
+    cells: usize,
+    /// Height and width of the images, pixels
+    #[arg(long, default_value_t = 32)]
+    image_size: usize,
+    #[arg(long, default_value_t = 10)]
+    classes: usize,
+    /// Folder to write normal.svg and reduce.svg to
+    #[arg(long)]
+    svg: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct SupernetArgs {
+    /// Channels of the first cells [source: published search on CIFAR-10]
+    #[arg(long, default_value_t = 16)]
+    channels: usize,
+    #[arg(long, default_value_t = 8)]
+    cells: usize,
+    #[arg(long, default_value_t = 4)]
+    nodes: usize,
+    /// Candidate operations, comma-separated [default: the published eight]
+    #[arg(long, value_delimiter = ',')]
+    candidates: Option<Vec<String>>,
+    #[arg(long, default_value_t = 10)]
+    classes: usize,
+    /// Height and width of the images, pixels
+    #[arg(long, default_value_t = 32)]
+    image_size: usize,
+    #[arg(long, default_value_t = 64)]
+    batch_size: usize,
+}
+
+#[derive(Args)]
+struct ParityArgs {
+    /// Golden files (.safetensors)
+    #[arg(required = true)]
+    files: Vec<PathBuf>,
+    /// Element type to compute in
+    #[arg(long, value_enum, default_value_t = Precision::F64)]
+    dtype: Precision,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Precision {
+    F64,
+    F32,
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Genotype(args) => inspect_genotype(&args),
+        Command::Supernet(args) => inspect_supernet(&args),
+        Command::Parity(args) => inspect_parity(&args),
     };
-    for path in std::env::args().skip(1).filter(|a| a.ends_with("safetensors")) {
-        println!("{path}");
-        match oche::run::parity::compare(std::path::Path::new(&path), dtype) {
-            Ok(rows) => {
-                for r in rows {
-                    bad |= !r.passes();
-                    println!(
-                        "{:<18} {:>5} {:>10.2e} {:>8.0e} {} {}",
-                        r.group,
-                        r.tensors,
-                        r.error,
-                        r.tolerance,
-                        if r.passes() { "pass" } else { "FAIL" },
-                        r.worst
-                    )
-                }
-            }
-            Err(e) => {
-                eprintln!("{e}");
-                bad = true
-            }
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(e) => {
+            eprintln!("error: {e}");
+            ExitCode::FAILURE
         }
     }
-    if bad {
-        std::process::exit(1)
+}
+
+/// The genotype that a name, a file or a run folder stands for.
+fn find(what: &str) -> Result<Genotype> {
+    let path = Path::new(what);
+    if path.is_dir() {
+        return genotype::read(&path.join(folder::GENOTYPE_JSON));
     }
+    if path.exists() || what.contains(['/', '.']) { genotype::read(path) } else { zoo::named(what) }
+}
+
+fn image_size(size: usize) -> Result<[usize; 2]> {
+    if size == 0 || !size.is_multiple_of(4) {
+        return Err(Error::config(
+            "--image-size",
+            format!("{size} cannot be halved twice; choose a multiple of 4"),
+        ));
+    }
+    Ok([size, size])
+}
+
+fn inspect_genotype(args: &GenotypeArgs) -> Result<bool> {
+    let genotype = find(&args.genotype)?;
+    let size = image_size(args.image_size)?;
+    let GenotypeArgs { channels, cells, classes, .. } = *args;
+    let network = NetworkConfig { channels, cells, classes, ..NetworkConfig::default() };
+    let (parameters, macs) = result::size(&genotype, network, size)?;
+    println!("{genotype}\n");
+    for (name, kind) in [("normal", CellKind::Normal), ("reduction", CellKind::Reduce)] {
+        println!("{name} cell\n{}\n", cell_text(genotype.genes(kind), genotype.concat(kind)));
+    }
+    if let Ok(source) = zoo::source(&args.genotype) {
+        println!("source          {source}");
+    }
+    println!(
+        "network         C = {channels}, {cells} cells, {classes} classes, {0} x {0} images",
+        args.image_size
+    );
+    println!("parameters      {parameters}");
+    println!("multiply-adds   {:.2} M a image, convolutions and linear layer", macs as f64 / 1e6);
+    if let Some(folder) = &args.svg {
+        std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
+        result::write_drawings(folder, &genotype)?;
+        println!("drawings        {}", folder.join("{normal,reduce}.svg").display());
+    }
+    Ok(true)
+}
+
+fn inspect_supernet(args: &SupernetArgs) -> Result<bool> {
+    let [size, _] = image_size(args.image_size)?;
+    let mut config = CnnConfig {
+        channels: args.channels,
+        cells: args.cells,
+        nodes: args.nodes,
+        classes: args.classes,
+        ..CnnConfig::default()
+    };
+    if let Some(candidates) = &args.candidates {
+        config.candidates.clone_from(candidates);
+    }
+    if args.batch_size < 2 {
+        return Err(Error::config("--batch-size", "must be at least 2"));
+    }
+    let net = CnnSupernet::new(&config)?;
+    let weights = net.layout().count;
+    let alphas: usize = net.kinds().iter().map(|k| k.edges * k.candidates.len()).sum();
+    println!("candidates      {}", config.candidates.join(", "));
+    println!("weights         {weights}");
+    println!("alphas          {alphas}");
+    println!("batch norms     {}", net.norms().len());
+    let mib = |bytes: usize| bytes as f64 / (1 << 20) as f64;
+    // weights, momentum and, in the second order, gradient, virtual weights and direction
+    println!("\na search step of batch {} at {size} x {size} pixels, f32:", args.batch_size);
+    println!(
+        "{:<8} {:>6} {:>11} {:>9} {:>9} {:>14}",
+        "order", "passes", "operations", "GFLOP", "GB moved", "peak MiB"
+    );
+    for (name, order, flat) in [("first", Order::First, 3), ("second", Order::Second, 5)] {
+        let (mut operations, mut flops, mut bytes, mut peak) = (0, 0, 0, 0);
+        for &want in order.passes() {
+            let (counters, pass) =
+                Pass::plan(&net, args.batch_size, [size, size, config.image_channels], want)?;
+            operations += counters.launches;
+            flops += counters.cost.flops;
+            bytes += counters.cost.bytes(DType::F32);
+            peak = peak.max(pass);
+        }
+        println!(
+            "{name:<8} {:>6} {operations:>11} {:>9.1} {:>9.1} {:>14.0}",
+            order.passes().len(),
+            flops as f64 / 1e9,
+            bytes as f64 / 1e9,
+            mib(peak + flat * weights * DType::F32.size())
+        );
+    }
+    Ok(true)
+}
+
+fn inspect_parity(args: &ParityArgs) -> Result<bool> {
+    let dtype = match args.dtype {
+        Precision::F64 => DType::F64,
+        Precision::F32 => DType::F32,
+    };
+    let mut all = true;
+    for path in &args.files {
+        println!("{}, {dtype:?}", path.display());
+        println!("  {:<18} {:>7} {:>13} {:>10}", "group", "tensors", "largest error", "tolerance");
+        for row in parity::compare(path, dtype)? {
+            let verdict = if row.passes() { "pass".into() } else { format!("FAIL {}", row.worst) };
+            all &= row.passes();
+            println!(
+                "  {:<18} {:>7} {:>13.1e} {:>10.0e} {verdict}",
+                row.group, row.tensors, row.error, row.tolerance
+            );
+        }
+    }
+    println!("{}", if all { "all groups pass" } else { "some groups FAIL" });
+    Ok(all)
 }

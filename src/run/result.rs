@@ -70,6 +70,11 @@ pub fn write_cells(folder: &Path, genotype: &Genotype) -> Result<()> {
         format!("{}\n", genotype.to_json().trim_end()).as_bytes(),
     )?;
     write_atomic(&folder.join(folder::GENOTYPE_TEXT), format!("{genotype}\n").as_bytes())?;
+    write_drawings(folder, genotype)
+}
+
+/// Writes the cells drawn.
+pub fn write_drawings(folder: &Path, genotype: &Genotype) -> Result<()> {
     for (kind, file, title) in [
         (CellKind::Normal, folder::NORMAL_SVG, "normal cell"),
         (CellKind::Reduce, folder::REDUCE_SVG, "reduction cell"),
