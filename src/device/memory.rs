@@ -11,6 +11,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 const ALIGN: usize = 64;
+/// Blocks from this size on lie on huge pages where the system has them: 512 times fewer page faults.
+const HUGE: usize = 2 << 20;
 
 /// Bytes in use by tensors, and their high-water mark.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -98,10 +100,7 @@ impl Block {
         }
         pool.trim();
         drop(pool);
-        let layout = layout(capacity);
-        // SAFETY: the layout has a non-zero size.
-        let start =
-            NonNull::new(unsafe { alloc_zeroed(layout) }).unwrap_or_else(|| handle_alloc_error(layout));
+        let start = obtain(capacity);
         Self { start, capacity, bytes, meter: None }
     }
 
@@ -164,10 +163,57 @@ impl Pool {
         while self.usage.live + self.usage.kept > bound {
             let Some((&capacity, _)) = self.free.last_key_value() else { return };
             let Some((_, start)) = self.take(capacity) else { return };
-            // SAFETY: the block was allocated with this layout and nobody holds it.
-            unsafe { dealloc(start.as_ptr(), layout(capacity)) };
+            give_back(start, capacity);
         }
     }
+}
+
+/// Zeroed memory; aligned to huge pages and on them if it is large enough for one.
+#[cfg(target_os = "linux")]
+fn obtain(capacity: usize) -> NonNull<u8> {
+    if capacity < HUGE {
+        return obtain_small(capacity);
+    }
+    let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+    // SAFETY: a fresh anonymous mapping, of which the unaligned head and the rest of the tail are given back. Advice
+    // does not change its content; refusal costs speed only.
+    unsafe {
+        let whole = libc::mmap(std::ptr::null_mut(), capacity + HUGE, protection, flags, -1, 0);
+        if whole == libc::MAP_FAILED {
+            handle_alloc_error(layout(capacity));
+        }
+        let head = whole.align_offset(HUGE);
+        let start = whole.byte_add(head);
+        if head > 0 {
+            libc::munmap(whole, head);
+        }
+        libc::munmap(start.byte_add(capacity), HUGE - head);
+        libc::madvise(start, capacity, libc::MADV_HUGEPAGE);
+        NonNull::new_unchecked(start.cast())
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn obtain(capacity: usize) -> NonNull<u8> {
+    obtain_small(capacity)
+}
+
+fn obtain_small(capacity: usize) -> NonNull<u8> {
+    let layout = layout(capacity);
+    // SAFETY: the layout has a non-zero size.
+    NonNull::new(unsafe { alloc_zeroed(layout) }).unwrap_or_else(|| handle_alloc_error(layout))
+}
+
+/// Gives back what [`obtain`] gave, with nobody holding it any more.
+fn give_back(start: NonNull<u8>, capacity: usize) {
+    #[cfg(target_os = "linux")]
+    if capacity >= HUGE {
+        // SAFETY: exactly the mapping that `obtain` left.
+        unsafe { libc::munmap(start.as_ptr().cast(), capacity) };
+        return;
+    }
+    // SAFETY: allocated with this layout.
+    unsafe { dealloc(start.as_ptr(), layout(capacity)) };
 }
 
 fn layout(capacity: usize) -> Layout {
