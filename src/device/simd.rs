@@ -139,7 +139,7 @@ pub fn dispatch_for<R: Real, K: Kernel<R>>(isa: Isa, lanes: usize, kernel: K) ->
 /// An array as a vector: what every machine can do. No fused multiply-add, which would be a library call here.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
-pub struct Plain<R, const N: usize>([R; N]);
+pub struct Plain<R, const N: usize>(pub [R; N]);
 
 impl<R: Real, const N: usize> Vector for Plain<R, N> {
     type Elem = R;

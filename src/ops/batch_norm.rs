@@ -7,7 +7,7 @@
 //! The backward is linear and symmetric in g, so its own derivative in g is itself; that in x is written out in
 //! [`BatchNormGradGrad`]. Ioffe and Szegedy, arXiv 1502.03167.
 
-use super::cpu::channel::{apply, apply2, sums};
+use super::cpu::channel::{Moments, Product, WithNormalised, apply, apply2, sums};
 use super::pointwise::same;
 use crate::error::{Error, Result};
 use crate::on_real;
@@ -43,12 +43,17 @@ impl Op for BatchNorm {
             let x = ins[0].as_slice::<R>();
             let c = ins[0].shape().last();
             let m = (x.len() / c) as f64;
-            let [sum] = sums(x, x, &[&vec![R::ZERO; c]], |x, _, _| [x]);
-            let mean: Vec<R> = sum.iter().map(|s| R::of(s / m)).collect();
-            // centred on the rounded mean: the correction by its rounding error is below that of the sum
-            let [square] = sums(x, x, &[&mean], |x, _, p| [(x - p[0]) * (x - p[0])]);
-            let variance: Vec<R> = square.iter().map(|s| R::of(s / m)).collect();
-            let r: Vec<R> = square.iter().map(|s| R::of(1.0 / (s / m + EPSILON).sqrt())).collect();
+            // moments about the first pixel, a value of the right size: one pass, and no cancellation
+            let shift = &x[..c];
+            let [sum, square] = sums(x, x, &[shift], Moments);
+            let mut rows: [Vec<R>; 3] = Default::default();
+            for i in 0..c {
+                let d = sum[i] / m;
+                let variance = (square[i] / m - d * d).max(0.0);
+                let row = [shift[i].f64() + d, 1.0 / (variance + EPSILON).sqrt(), variance];
+                rows.iter_mut().zip(row).for_each(|(to, x)| to.push(R::of(x)));
+            }
+            let [mean, r, variance] = rows;
             apply::<R>(ins[0], &[&mean, &r], out, |x, p| (x - p[0]) * p[1]);
             let stats = out.saved[0].make_mut::<R>();
             for (to, from) in stats.chunks_exact_mut(c).zip([mean, r, variance]) {
@@ -88,7 +93,7 @@ impl Op for BatchNormGrad {
             let (g, x) = (ins[0].as_slice::<R>(), ins[1].as_slice::<R>());
             let (mean, r) = mean_and_r::<R>(ins[2]);
             let m = (x.len() / r.len()) as f64;
-            let [s1, s2] = sums(g, x, &[mean, r], |g, x, p| [g, g * ((x - p[0]) * p[1])]);
+            let [s1, s2] = sums(g, x, &[mean, r], WithNormalised);
             let s1: Vec<R> = s1.iter().map(|s| R::of(s / m)).collect();
             let s2: Vec<R> = s2.iter().map(|s| R::of(s / m)).collect();
             apply2(g, x, &[mean, r, &s1, &s2], out, |g, x, p| {
@@ -126,9 +131,9 @@ impl Op for BatchNormGradGrad {
             let [v, g, x] = [0, 1, 2].map(|k| ins[k].as_slice::<R>());
             let (mean, r) = mean_and_r::<R>(ins[3]);
             let m = (x.len() / r.len()) as f64;
-            let with_z = |a| sums(a, x, &[mean, r], |a: R, x, p| [a, a * ((x - p[0]) * p[1])]);
+            let with_z = |a| sums(a, x, &[mean, r], WithNormalised);
             let ([sv, vz], [sg, gz]) = (with_z(v), with_z(g));
-            let [vg] = sums(v, g, &[mean], |v, g, _| [v * g]);
+            let [vg] = sums(v, g, &[mean], Product);
             let mut factors: [Vec<R>; 4] = Default::default(); // of v, g, 1 and z
             for c in 0..r.len() {
                 let r = r[c].f64();

@@ -3,7 +3,7 @@
 //! Channels are innermost, so the constants repeat with period C. They are expanded to a row of at least 64 elements;
 //! loops then run over equal-length rows whatever C is.
 
-use crate::device::simd::{Kernel, Vector, dispatch};
+use crate::device::simd::{self, Kernel, Vector, dispatch};
 use crate::tape::Out;
 use crate::tensor::{Element, Real, Tensor};
 use rayon::prelude::*;
@@ -89,48 +89,146 @@ impl<R: Real, F: Fn(R, R, [R; 4]) -> R> Kernel<R> for Apply<'_, R, F> {
     }
 }
 
-/// Sums of a row position by position over all rows of a slice; `S` sums at once.
-struct Sums<'a, R, F, const S: usize> {
+/// `S` numbers to add up over the pixels, from two elements and up to two constants of their channel.
+pub trait Terms<const S: usize>: Copy + Sync + Send {
+    fn of<V: Vector>(self, a: V, b: V, constants: [V; 2]) -> [V; S];
+}
+
+/// a
+#[derive(Clone, Copy)]
+pub struct Plain;
+impl Terms<1> for Plain {
+    #[inline(always)]
+    fn of<V: Vector>(self, a: V, _b: V, _p: [V; 2]) -> [V; 1] {
+        [a]
+    }
+}
+
+/// a b
+#[derive(Clone, Copy)]
+pub struct Product;
+impl Terms<1> for Product {
+    #[inline(always)]
+    fn of<V: Vector>(self, a: V, b: V, _p: [V; 2]) -> [V; 1] {
+        [a.mul(b)]
+    }
+}
+
+/// a - p0 and its square: the moments about p0
+#[derive(Clone, Copy)]
+pub struct Moments;
+impl Terms<2> for Moments {
+    #[inline(always)]
+    fn of<V: Vector>(self, a: V, _b: V, [shift, _]: [V; 2]) -> [V; 2] {
+        let d = a.sub(shift);
+        [d, d.mul(d)]
+    }
+}
+
+/// a and a z for z = (b - p0) p1: what the backward of a batch norm needs
+#[derive(Clone, Copy)]
+pub struct WithNormalised;
+impl Terms<2> for WithNormalised {
+    #[inline(always)]
+    fn of<V: Vector>(self, a: V, b: V, [mean, r]: [V; 2]) -> [V; 2] {
+        [a, a.mul(b.sub(mean).mul(r))]
+    }
+}
+
+/// Sums of `S` terms, position by position of a row, over all rows of a slice; four vectors at a time in registers.
+struct Sums<'a, R, T, const S: usize> {
     a: &'a [R],
     b: &'a [R],
-    rows: &'a [Vec<R>],
-    f: F,
+    rows: [&'a [R]; 2],
+    terms: T,
 }
-impl<R: Real, F: Fn(R, R, [R; 2]) -> [R; S], const S: usize> Kernel<R> for Sums<'_, R, F, S> {
+impl<R: Real, T: Terms<S>, const S: usize> Kernel<R> for Sums<'_, R, T, S> {
     type Output = [Vec<R>; S];
     #[inline(always)]
     fn run<V: Vector<Elem = R>>(self) -> [Vec<R>; S] {
         let n = self.rows[0].len();
-        let (p0, p1) = (&self.rows[0][..], &self.rows[self.rows.len() - 1][..]);
         let mut sums: [Vec<R>; S] = std::array::from_fn(|_| vec![R::ZERO; n]);
-        for (a, b) in self.a.chunks(n).zip(self.b.chunks(n)) {
-            let m = a.len();
-            let (b, p0, p1) = (&b[..m], &p0[..m], &p1[..m]);
-            let to = sums.each_mut().map(|s| &mut s[..m]);
-            for i in 0..m {
-                let terms = (self.f)(a[i], b[i], [p0[i], p1[i]]);
-                for s in 0..S {
-                    to[s][i] += terms[s];
-                }
-            }
+        let mut at = 0;
+        while at < n {
+            at += match n - at {
+                rest if rest >= 4 * V::LANES => self.strip::<V, 4>(at, &mut sums),
+                rest if rest >= V::LANES => self.strip::<V, 1>(at, &mut sums),
+                rest => self.rest(at, rest, &mut sums),
+            };
         }
         sums
     }
 }
+impl<R: Real, T: Terms<S>, const S: usize> Sums<'_, R, T, S> {
+    /// Positions `at..at + W * LANES` of every row; returns how many those are.
+    #[inline(always)]
+    fn strip<V: Vector<Elem = R>, const W: usize>(&self, at: usize, sums: &mut [Vec<R>; S]) -> usize {
+        let (n, width) = (self.rows[0].len(), W * V::LANES);
+        let mut acc = [[V::zero(); W]; S];
+        // SAFETY: `i + width <= a.len() = b.len()` and `at + width <= n`, the length of the constant rows and sums.
+        unsafe {
+            let load = |from: &[R], at: usize| -> [V; W] {
+                std::array::from_fn(|v| V::load(from.as_ptr().add(at + v * V::LANES)))
+            };
+            let (p0, p1) = (load(self.rows[0], at), load(self.rows[1], at));
+            let mut i = at;
+            while i + width <= self.a.len() {
+                let (a, b) = (load(self.a, i), load(self.b, i));
+                for v in 0..W {
+                    let terms = self.terms.of(a[v], b[v], [p0[v], p1[v]]);
+                    for (acc, term) in acc.iter_mut().zip(terms) {
+                        acc[v] = acc[v].add(term);
+                    }
+                }
+                i += n;
+            }
+            for (sums, acc) in sums.iter_mut().zip(acc) {
+                for (v, acc) in acc.into_iter().enumerate() {
+                    acc.store(sums.as_mut_ptr().add(at + v * V::LANES));
+                }
+            }
+            self.cut(i, at, width, sums);
+        }
+        width
+    }
+    /// The positions of the last row, if it ends within the strip.
+    #[inline(always)]
+    fn cut(&self, i: usize, at: usize, width: usize, sums: &mut [Vec<R>; S]) {
+        for k in 0..width.min(self.a.len().saturating_sub(i)) {
+            self.one(i + k, at + k, sums);
+        }
+    }
+    /// The last positions of every row, fewer than a vector.
+    #[inline(always)]
+    fn rest(&self, at: usize, width: usize, sums: &mut [Vec<R>; S]) -> usize {
+        for start in (at..self.a.len()).step_by(self.rows[0].len()) {
+            self.cut(start, at, width, sums);
+        }
+        width
+    }
+    #[inline(always)]
+    fn one(&self, i: usize, at: usize, sums: &mut [Vec<R>; S]) {
+        let [a, b, p0, p1] =
+            [self.a[i], self.b[i], self.rows[0][at], self.rows[1][at]].map(|x| simd::Plain([x]));
+        let terms: [simd::Plain<R, 1>; S] = self.terms.of(a, b, [p0, p1]);
+        sums.iter_mut().zip(terms).for_each(|(sums, term)| sums[at] += term.0[0]);
+    }
+}
 
-/// Per channel, the sums over a chunked walk of `S` terms of (a, b, up to two constants); combined in `f64`, in order.
-pub fn sums<R: Real, const S: usize>(
+/// Per channel, the sums of `terms` over all pixels; chunk by chunk, then in `f64` and in order.
+pub fn sums<R: Real, T: Terms<S>, const S: usize>(
     a: &[R],
     b: &[R],
     constants: &[&[R]],
-    f: impl Fn(R, R, [R; 2]) -> [R; S] + Sync + Send + Copy,
+    terms: T,
 ) -> [Vec<f64>; S] {
     let c = constants[0].len();
     let (size, rows) = (chunk(c), expand(constants));
+    let rows = [&rows[0][..], &rows[rows.len() - 1][..]];
     let parts: Vec<[Vec<R>; S]> = a
         .par_chunks(size)
         .zip(b.par_chunks(size))
-        .map(|(a, b)| dispatch(usize::MAX, Sums { a, b, rows: &rows, f }))
+        .map(|(a, b)| dispatch(usize::MAX, Sums { a, b, rows, terms }))
         .collect();
     std::array::from_fn(|s| {
         let mut total = vec![0.0; c];
@@ -145,8 +243,8 @@ pub fn sums<R: Real, const S: usize>(
 pub fn reduce<R: Real + Element>(a: &[R], b: Option<&[R]>, out: &mut Out) {
     let ones = vec![R::ONE; out.value.count()];
     let [total] = match b {
-        Some(b) => sums(a, b, &[&ones], |a, b, _| [a * b]),
-        None => sums(a, a, &[&ones], |a, _, _| [a]),
+        Some(b) => sums(a, b, &[&ones], Product),
+        None => sums(a, a, &[&ones], Plain),
     };
     let accumulate = out.accumulate;
     for (y, t) in out.value.make_mut::<R>().iter_mut().zip(total) {
