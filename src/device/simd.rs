@@ -75,9 +75,38 @@ pub trait Vector: Copy {
     fn mul(self, b: Self) -> Self;
     fn max(self, b: Self) -> Self;
 
+    /// Where `self` is above `best` or NaN: `self` and `tap`; elsewhere `best` and `index`.
+    fn pick(self, tap: Self, best: Self, index: Self) -> (Self, Self);
+    /// `self` where `index == tap`, zero elsewhere.
+    fn only(self, index: Self, tap: Self) -> Self;
+
     #[inline(always)]
     fn zero() -> Self {
         Self::splat(Self::Elem::ZERO)
+    }
+    /// Bytes as numbers.
+    ///
+    /// # Safety
+    /// `from` is valid for `LANES` bytes.
+    #[inline(always)]
+    unsafe fn load_u8(from: *const u8) -> Self {
+        let mut lanes = [Self::Elem::ZERO; 16];
+        for (i, lane) in lanes[..Self::LANES].iter_mut().enumerate() {
+            *lane = Self::Elem::of(unsafe { *from.add(i) }.into());
+        }
+        unsafe { Self::load(lanes.as_ptr()) }
+    }
+    /// Numbers, whole and within 0 to 255, as bytes.
+    ///
+    /// # Safety
+    /// `to` is valid for `LANES` bytes.
+    #[inline(always)]
+    unsafe fn store_u8(self, to: *mut u8) {
+        let mut lanes = [Self::Elem::ZERO; 16];
+        unsafe { self.store(lanes.as_mut_ptr()) };
+        for (i, lane) in lanes[..Self::LANES].iter().enumerate() {
+            unsafe { *to.add(i) = lane.f64() as u8 };
+        }
     }
     /// The first `n` lanes from memory, zero in the others.
     ///
@@ -176,6 +205,23 @@ impl<R: Real, const N: usize> Vector for Plain<R, N> {
     fn max(self, b: Self) -> Self {
         Self(std::array::from_fn(|i| self.0[i].max(b.0[i])))
     }
+    #[inline(always)]
+    fn pick(self, tap: Self, mut best: Self, mut index: Self) -> (Self, Self) {
+        for i in 0..N {
+            #[allow(clippy::eq_op)] // true of NaN alone
+            let wins = self.0[i] > best.0[i] || self.0[i] != self.0[i];
+            best.0[i] = if wins { self.0[i] } else { best.0[i] };
+            index.0[i] = if wins { tap.0[i] } else { index.0[i] };
+        }
+        (best, index)
+    }
+    #[inline(always)]
+    fn only(mut self, index: Self, tap: Self) -> Self {
+        for i in 0..N {
+            self.0[i] = if index.0[i] == tap.0[i] { self.0[i] } else { R::ZERO };
+        }
+        self
+    }
 }
 
 #[cfg(not(target_arch = "x86_64"))]
@@ -194,146 +240,4 @@ pub use names::*;
 pub use x86::{F32x4, F32x8, F32x16, F64x2, F64x4, F64x8};
 
 #[cfg(target_arch = "x86_64")]
-mod x86 {
-    use super::{Kernel, Real, Vector};
-    use std::arch::x86_64::*;
-
-    #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")]
-    pub fn avx512<R: Real, V: Vector<Elem = R>, K: Kernel<R>>(kernel: K) -> K::Output {
-        kernel.run::<V>()
-    }
-    #[target_feature(enable = "avx2,fma")]
-    pub fn avx2<R: Real, V: Vector<Elem = R>, K: Kernel<R>>(kernel: K) -> K::Output {
-        kernel.run::<V>()
-    }
-
-    macro_rules! vector {
-        ($name:ident, $raw:ident, $elem:ident, $lanes:literal, $load:ident, $store:ident, $splat:ident,
-         $fma:ident, $add:ident, $sub:ident, $mul:ident, $max:ident) => {
-            #[derive(Clone, Copy)]
-            #[repr(transparent)]
-            pub struct $name($raw);
-            // SAFETY of every call: `dispatch` runs these only on a machine that has the instructions.
-            impl Vector for $name {
-                type Elem = $elem;
-                const LANES: usize = $lanes;
-                #[inline(always)]
-                unsafe fn load(from: *const $elem) -> Self {
-                    Self(unsafe { $load(from) })
-                }
-                #[inline(always)]
-                unsafe fn store(self, to: *mut $elem) {
-                    unsafe { $store(to, self.0) }
-                }
-                #[inline(always)]
-                fn splat(x: $elem) -> Self {
-                    Self(unsafe { $splat(x) })
-                }
-                #[inline(always)]
-                fn fma(self, b: Self, c: Self) -> Self {
-                    Self(unsafe { $fma(self.0, b.0, c.0) })
-                }
-                #[inline(always)]
-                fn add(self, b: Self) -> Self {
-                    Self(unsafe { $add(self.0, b.0) })
-                }
-                #[inline(always)]
-                fn sub(self, b: Self) -> Self {
-                    Self(unsafe { $sub(self.0, b.0) })
-                }
-                #[inline(always)]
-                fn mul(self, b: Self) -> Self {
-                    Self(unsafe { $mul(self.0, b.0) })
-                }
-                #[inline(always)]
-                fn max(self, b: Self) -> Self {
-                    Self(unsafe { $max(self.0, b.0) })
-                }
-            }
-        };
-    }
-    vector!(
-        F32x16,
-        __m512,
-        f32,
-        16,
-        _mm512_loadu_ps,
-        _mm512_storeu_ps,
-        _mm512_set1_ps,
-        _mm512_fmadd_ps,
-        _mm512_add_ps,
-        _mm512_sub_ps,
-        _mm512_mul_ps,
-        _mm512_max_ps
-    );
-    vector!(
-        F32x8,
-        __m256,
-        f32,
-        8,
-        _mm256_loadu_ps,
-        _mm256_storeu_ps,
-        _mm256_set1_ps,
-        _mm256_fmadd_ps,
-        _mm256_add_ps,
-        _mm256_sub_ps,
-        _mm256_mul_ps,
-        _mm256_max_ps
-    );
-    vector!(
-        F32x4,
-        __m128,
-        f32,
-        4,
-        _mm_loadu_ps,
-        _mm_storeu_ps,
-        _mm_set1_ps,
-        _mm_fmadd_ps,
-        _mm_add_ps,
-        _mm_sub_ps,
-        _mm_mul_ps,
-        _mm_max_ps
-    );
-    vector!(
-        F64x8,
-        __m512d,
-        f64,
-        8,
-        _mm512_loadu_pd,
-        _mm512_storeu_pd,
-        _mm512_set1_pd,
-        _mm512_fmadd_pd,
-        _mm512_add_pd,
-        _mm512_sub_pd,
-        _mm512_mul_pd,
-        _mm512_max_pd
-    );
-    vector!(
-        F64x4,
-        __m256d,
-        f64,
-        4,
-        _mm256_loadu_pd,
-        _mm256_storeu_pd,
-        _mm256_set1_pd,
-        _mm256_fmadd_pd,
-        _mm256_add_pd,
-        _mm256_sub_pd,
-        _mm256_mul_pd,
-        _mm256_max_pd
-    );
-    vector!(
-        F64x2,
-        __m128d,
-        f64,
-        2,
-        _mm_loadu_pd,
-        _mm_storeu_pd,
-        _mm_set1_pd,
-        _mm_fmadd_pd,
-        _mm_add_pd,
-        _mm_sub_pd,
-        _mm_mul_pd,
-        _mm_max_pd
-    );
-}
+mod x86;

@@ -96,9 +96,9 @@ pub fn weight_grad<R: Real>(
     let sum = OuterSum::new(out_channels, columns.depth);
     let batch = dims[0].div_ceil(PARTS);
     let (image, out) = (x.len() / dims[0], dy.len() / dims[0]);
-    let mut parts = Scratch::<R>::new(dims[0].div_ceil(batch) * sum.len());
+    let mut parts = Scratch::<R>::new(dims[0].div_ceil(batch) * sum.size());
     parts
-        .par_chunks_mut(sum.len())
+        .par_chunks_mut(sum.size())
         .zip(x.par_chunks(image * batch).zip(dy.par_chunks(out * batch)))
         .for_each_init(
             || (columns.scratch(), sum.spare()),

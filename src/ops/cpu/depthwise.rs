@@ -5,12 +5,16 @@
 //! ```
 //! An image is copied into zero-padded rows just ahead of its use, and each output row is one flat correlation.
 
-use super::correlate::{GROUP, Spacing, Tap, correlate, dot, within};
-use super::padded::{Padded, copy};
+mod plan;
+
+use super::Window;
+use super::correlate::{GROUP, Spacing, correlate, dot, within};
+use super::padded::copy;
 use super::scratch::Scratch;
-use super::{Window, isa, lanes, out_size};
+use super::slide;
 use crate::device::real::Real;
-use crate::device::simd::{Isa, Kernel, Vector, dispatch_for};
+use crate::device::simd::{Kernel, Vector, dispatch_for};
+use plan::{Plan, groups};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -82,128 +86,6 @@ pub fn weight_grad<R: Real>(w: &Window, dims: [usize; 4], x: &[R], dy: &[R], dw:
     }
 }
 
-/// Everything that one pass works out from shapes alone.
-struct Plan<R> {
-    isa: Isa,
-    lanes: usize,
-    source: Padded,
-    /// `[height, width]` of the plain image that the rows of the pass belong to, and the window that walks it.
-    size: [usize; 2],
-    window: Window,
-    spacing: Spacing,
-    /// Taps by phase of the target pixel: one list for the forward pass, `stride^2` for the input gradient.
-    taps: Vec<Vec<Tap>>,
-    of: std::marker::PhantomData<R>,
-}
-
-impl<R: Real> Plan<R> {
-    /// Of the passes that read the padded input: taps of output pixel (0, 0).
-    fn over_input(w: &Window, dims: [usize; 4]) -> Option<Self> {
-        let ([_, h, width, c], out) = (dims, out_size(w, dims));
-        if dims.contains(&0) || out.contains(&0) {
-            return None;
-        }
-        let (isa, lanes, period) = vectors::<R>(c, out[1] * c);
-        let phases = if c.is_multiple_of(lanes) { 1 } else { w.stride[1] };
-        let reach = [0, 1].map(|a| (out[a] - 1) * w.stride[a] + w.dilation[a] * (w.kernel[a] - 1) + 1);
-        let source = Padded::new([h, width], c, w.padding, reach, phases);
-        let tap = |i: usize| {
-            let (row, column) = (i / w.kernel[1] * w.dilation[0], i % w.kernel[1] * w.dilation[1]);
-            Tap { row, offset: row * source.row_stride + source.column(column), index: i }
-        };
-        let taps = vec![(0..w.taps()).map(tap).collect()];
-        let spacing = Spacing {
-            len: out[1] * c,
-            period,
-            padded_step: period * (w.stride[1] / phases),
-            plain_step: period,
-        };
-        Some(Self { isa, lanes, source, size: out, window: *w, spacing, taps, of: std::marker::PhantomData })
-    }
-
-    /// Of the pass that reads the padded gradient of the output.
-    ///
-    /// Input pixel `i` is `u = i + p = s*q + f` in padded coordinates; tap `k` with `k*d = f (mod s)` joins it to
-    /// output pixel `q - (k*d - f)/s`. The copy has `d*(kernel-1)/s` rows of margin, so `q` is the first row of
-    /// the window there.
-    fn over_output(w: &Window, dims: [usize; 4]) -> Option<Self> {
-        let ([_, h, width, c], out) = (dims, out_size(w, dims));
-        if dims.contains(&0) || out.contains(&0) {
-            return None;
-        }
-        let (isa, lanes, period) = vectors::<R>(c, width.div_ceil(w.stride[1]) * c);
-        let margin = [0, 1].map(|a| w.dilation[a] * (w.kernel[a] - 1) / w.stride[a]);
-        let reach = [h, width].map(|size| size - 1);
-        let reach = [0, 1].map(|a| (reach[a] + w.padding[a]) / w.stride[a] + margin[a] + 1);
-        let source = Padded::new(out, c, margin, reach, 1);
-        let mut taps = Vec::new();
-        for phase in (0..w.stride[0]).flat_map(|fy| (0..w.stride[1]).map(move |fx| [fy, fx])) {
-            let place = |a: usize, k: usize| {
-                let reach = k * w.dilation[a];
-                (reach % w.stride[a] == phase[a]).then(|| margin[a] - reach / w.stride[a])
-            };
-            let tap = |i: usize| {
-                let (row, column) = (place(0, i / w.kernel[1])?, place(1, i % w.kernel[1])?);
-                Some(Tap { row, offset: row * source.row_stride + source.column(column), index: i })
-            };
-            taps.push((0..w.taps()).rev().filter_map(tap).collect());
-        }
-        let spacing = Spacing { len: 0, period, padded_step: period, plain_step: period };
-        let size = [h, width];
-        Some(Self { isa, lanes, source, size, window: *w, spacing, taps, of: std::marker::PhantomData })
-    }
-
-    fn copy_of_image(&self) -> Scratch<R> {
-        Scratch::zeros(self.source.len(self.lanes))
-    }
-
-    /// `pattern[tap][j] = weight[j % C][tap]` for one period of `j`.
-    fn pattern(&self, taps: usize, weight: &[R]) -> Scratch<R> {
-        let (period, channels) = (self.spacing.period, self.source.channels);
-        let mut pattern = Scratch::new(taps * period);
-        for (tap, row) in pattern.chunks_mut(period).enumerate() {
-            for (j, to) in row.iter_mut().enumerate() {
-                *to = weight[j % channels * taps + tap];
-            }
-        }
-        pattern
-    }
-
-    /// `part[tap][c]` = sum of the sums of the period that belong to channel `c`.
-    fn fold(&self, sums: &[R], part: &mut [f64]) {
-        let (period, channels) = (self.spacing.period, self.source.channels);
-        for (sums, part) in sums.chunks(period).zip(part.chunks_mut(channels)) {
-            part.fill(0.0);
-            for sums in sums.chunks(channels) {
-                part.iter_mut().zip(sums).for_each(|(part, sum)| *part += sum.f64());
-            }
-        }
-    }
-
-    /// Rows of the copy that hold rows of the image.
-    fn rows(&self) -> Range<usize> {
-        self.source.margin[0]..self.source.margin[0] + self.source.size[0]
-    }
-}
-
-/// Instruction set, lanes, and the period of the pattern for rows of `len` elements.
-fn vectors<R: Real>(channels: usize, len: usize) -> (Isa, usize, usize) {
-    let isa = isa();
-    let lanes = lanes::<R>(isa, len.min(16));
-    let (mut a, mut b) = (channels, lanes);
-    while b > 0 {
-        (a, b) = (b, a % b);
-    }
-    (isa, lanes, channels / a * lanes)
-}
-
-/// Runs of taps whose sums are kept in registers together: whole rows of the kernel where they fit.
-fn groups(kernel: [usize; 2]) -> Vec<Range<usize>> {
-    let (unit, units) = if kernel[1] <= GROUP { (kernel[1], kernel[0]) } else { (1, kernel[0] * kernel[1]) };
-    let count = units.div_ceil(GROUP / unit);
-    (0..count).map(|i| i * units / count * unit..(i + 1) * units / count * unit).collect()
-}
-
 struct Forward<'a, R> {
     plan: &'a Plan<R>,
     pattern: &'a [R],
@@ -229,7 +111,7 @@ impl<R: Real> Kernel<R> for Forward<'_, R> {
                 source.fill::<V>(self.x.as_ptr(), filled..need, self.padded.as_mut_ptr());
                 let from = self.padded.as_ptr().add(top * source.row_stride);
                 let out = self.y.as_mut_ptr().add(oy * plan.spacing.len);
-                correlate::<V>(taps, from, self.pattern.as_ptr(), out, plan.spacing, self.accumulate);
+                plan.row::<V>(taps, from, self.pattern.as_ptr(), out, plan.spacing, self.accumulate);
             }
             filled = filled.max(need);
         }
@@ -272,7 +154,7 @@ impl<R: Real> Kernel<R> for InputGrad<'_, R> {
                     let from = self.padded.as_ptr().add(top * source.row_stride + left * channels);
                     let out = self.dx.as_mut_ptr().add((iy * width + first) * channels);
                     if direct {
-                        correlate::<V>(taps, from, self.pattern.as_ptr(), out, spacing, self.accumulate);
+                        plan.row::<V>(taps, from, self.pattern.as_ptr(), out, spacing, self.accumulate);
                     } else {
                         let row = self.row.as_mut_ptr();
                         correlate::<V>(taps, from, self.pattern.as_ptr(), row, spacing, false);
@@ -337,6 +219,16 @@ impl<R: Real> Kernel<R> for WeightGrad<'_, R> {
                 unsafe {
                     let sums = self.sums.as_mut_ptr().add(group.start * row.period + r);
                     let (x, dy) = (self.padded.as_ptr(), self.dy.as_ptr());
+                    if let Some(slide) = plan.slide {
+                        let (at, images) = ((r, row), (x, dy));
+                        match (slide.kernel, taps.len() / slide.kernel) {
+                            (3, 1) => slide::dot::<V, 3, 1>(slide, taps, images, strides, rows, at, sums),
+                            (3, 2) => slide::dot::<V, 3, 2>(slide, taps, images, strides, rows, at, sums),
+                            (3, _) => slide::dot::<V, 3, 3>(slide, taps, images, strides, rows, at, sums),
+                            _ => slide::dot::<V, 5, 1>(slide, taps, images, strides, rows, at, sums),
+                        }
+                        continue;
+                    }
                     match taps.len() {
                         1 => dot::<V, 1>(taps, x, dy, strides, rows, (r, row), sums),
                         2 => dot::<V, 2>(taps, x, dy, strides, rows, (r, row), sums),
@@ -351,17 +243,5 @@ impl<R: Real> Kernel<R> for WeightGrad<'_, R> {
                 }
             }
         }
-    }
-}
-
-impl<R: Real> Plan<R> {
-    /// Output rows for which some of `taps` (sorted) lies in the image.
-    #[inline(always)]
-    fn rows_touching(&self, taps: &[Tap]) -> Range<usize> {
-        let (first, last) = (taps[0].row, taps[taps.len() - 1].row);
-        let (stride, rows) = (self.window.stride[0], self.rows());
-        let start = rows.start.saturating_sub(last).div_ceil(stride);
-        let end = rows.end.saturating_sub(first).div_ceil(stride);
-        start.min(self.size[0])..end.min(self.size[0])
     }
 }

@@ -124,8 +124,8 @@ pub fn outer<R: Real>(m: usize, n: usize, a: &[R], b: &[R], out: &mut [R], accum
     let sum = OuterSum::<R>::new(m, n);
     let rows = a.len() / m;
     let part = (rows.div_ceil(PARTS)).next_multiple_of(BLOCK);
-    let mut parts = Scratch::new(rows.div_ceil(part) * sum.len());
-    parts.par_chunks_mut(sum.len()).zip(a.par_chunks(part * m).zip(b.par_chunks(part * n))).for_each_init(
+    let mut parts = Scratch::new(rows.div_ceil(part) * sum.size());
+    parts.par_chunks_mut(sum.size()).zip(a.par_chunks(part * m).zip(b.par_chunks(part * n))).for_each_init(
         || sum.spare(),
         |spare, (parts, (a, b))| {
             parts.fill(R::ZERO);
@@ -156,7 +156,7 @@ impl<R: Real> OuterSum<R> {
         self.n.next_multiple_of(self.lanes)
     }
     /// Elements of one sum.
-    pub fn len(&self) -> usize {
+    pub fn size(&self) -> usize {
         self.m * self.width()
     }
     /// Working memory of [`OuterSum::add`].
@@ -167,7 +167,7 @@ impl<R: Real> OuterSum<R> {
     pub fn add(&self, a: &[R], b: &[R], sum: &mut [R], spare: &mut [R]) {
         for (a, b) in a.chunks(BLOCK * self.m).zip(b.chunks(BLOCK * self.n)) {
             let rows = a.len() / self.m;
-            assert!(b.len() == rows * self.n && sum.len() == self.len(), "rows of both factors");
+            assert!(b.len() == rows * self.n && sum.len() == self.size(), "rows of both factors");
             let b = if self.width() == self.n {
                 b
             } else {
@@ -184,7 +184,7 @@ impl<R: Real> OuterSum<R> {
         let mut row = vec![0.0; self.n];
         for i in 0..self.m {
             row.fill(0.0);
-            for sum in sums.chunks(self.len()) {
+            for sum in sums.chunks(self.size()) {
                 row.iter_mut().zip(&sum[i * self.width()..]).for_each(|(total, x)| *total += x.f64());
             }
             row.iter().enumerate().for_each(|(j, &total)| put(i, j, R::of(total)));

@@ -14,6 +14,9 @@ pub mod gemm;
 mod padded;
 pub mod pool;
 mod scratch;
+mod slide;
+#[cfg(test)]
+mod tests;
 mod tile;
 
 use super::window::Window;
@@ -22,6 +25,10 @@ use crate::device::simd::{self, Isa, Kernel, Vector};
 
 /// The instruction set of a call, read once on the calling thread.
 fn isa() -> Isa {
+    #[cfg(test)]
+    if let Some(forced) = tests::FORCED.get() {
+        return forced;
+    }
     simd::isa()
 }
 
@@ -46,10 +53,3 @@ fn out_size(w: &Window, dims: [usize; 4]) -> [usize; 2] {
         (dims[axis + 1] + 2 * w.padding[axis] - reach) / w.stride[axis] + 1
     })
 }
-
-/// A pointer that work items on several threads read through; what it points at outlives them all.
-#[derive(Clone, Copy)]
-struct Shared<T>(*const T);
-// SAFETY: only reads go through it, of numbers.
-unsafe impl<T: Sync> Sync for Shared<T> {}
-unsafe impl<T: Sync> Send for Shared<T> {}

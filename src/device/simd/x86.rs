@@ -1,0 +1,227 @@
+//! The vectors of x86-64, and the functions that compile a kernel for its instruction sets.
+
+use super::{Kernel, Real, Vector};
+use std::arch::x86_64::*;
+
+#[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")]
+pub fn avx512<R: Real, V: Vector<Elem = R>, K: Kernel<R>>(kernel: K) -> K::Output {
+    kernel.run::<V>()
+}
+#[target_feature(enable = "avx2,fma")]
+pub fn avx2<R: Real, V: Vector<Elem = R>, K: Kernel<R>>(kernel: K) -> K::Output {
+    kernel.run::<V>()
+}
+
+macro_rules! masked {
+    ($compare:ident, $blend:ident, $keep:ident) => {
+        #[inline(always)]
+        fn pick(self, tap: Self, best: Self, index: Self) -> (Self, Self) {
+            unsafe {
+                let above = $compare::<_CMP_GT_OQ>(self.0, best.0);
+                let wins = above | $compare::<_CMP_UNORD_Q>(self.0, self.0);
+                (Self($blend(wins, best.0, self.0)), Self($blend(wins, index.0, tap.0)))
+            }
+        }
+        #[inline(always)]
+        fn only(self, index: Self, tap: Self) -> Self {
+            Self(unsafe { $keep($compare::<_CMP_EQ_OQ>(index.0, tap.0), self.0) })
+        }
+    };
+}
+
+macro_rules! blended {
+    ($compare:ident, $blend:ident, $or:ident, $and:ident) => {
+        #[inline(always)]
+        fn pick(self, tap: Self, best: Self, index: Self) -> (Self, Self) {
+            unsafe {
+                let above = $compare::<_CMP_GT_OQ>(self.0, best.0);
+                let wins = $or(above, $compare::<_CMP_UNORD_Q>(self.0, self.0));
+                (Self($blend(best.0, self.0, wins)), Self($blend(index.0, tap.0, wins)))
+            }
+        }
+        #[inline(always)]
+        fn only(self, index: Self, tap: Self) -> Self {
+            Self(unsafe { $and($compare::<_CMP_EQ_OQ>(index.0, tap.0), self.0) })
+        }
+    };
+}
+
+macro_rules! vector {
+    ($name:ident, $raw:ident, $elem:ident, $lanes:literal, $load:ident, $store:ident, $splat:ident,
+     $fma:ident, $add:ident, $sub:ident, $mul:ident, $max:ident, { $($extra:tt)* }) => {
+        #[derive(Clone, Copy)]
+        #[repr(transparent)]
+        pub struct $name($raw);
+        // SAFETY of every call: `dispatch` runs these only on a machine that has the instructions.
+        impl Vector for $name {
+            type Elem = $elem;
+            const LANES: usize = $lanes;
+            #[inline(always)]
+            unsafe fn load(from: *const $elem) -> Self {
+                Self(unsafe { $load(from) })
+            }
+            #[inline(always)]
+            unsafe fn store(self, to: *mut $elem) {
+                unsafe { $store(to, self.0) }
+            }
+            #[inline(always)]
+            fn splat(x: $elem) -> Self {
+                Self(unsafe { $splat(x) })
+            }
+            #[inline(always)]
+            fn fma(self, b: Self, c: Self) -> Self {
+                Self(unsafe { $fma(self.0, b.0, c.0) })
+            }
+            #[inline(always)]
+            fn add(self, b: Self) -> Self {
+                Self(unsafe { $add(self.0, b.0) })
+            }
+            #[inline(always)]
+            fn sub(self, b: Self) -> Self {
+                Self(unsafe { $sub(self.0, b.0) })
+            }
+            #[inline(always)]
+            fn mul(self, b: Self) -> Self {
+                Self(unsafe { $mul(self.0, b.0) })
+            }
+            #[inline(always)]
+            fn max(self, b: Self) -> Self {
+                Self(unsafe { $max(self.0, b.0) })
+            }
+            $($extra)*
+        }
+    };
+}
+vector!(
+    F32x16,
+    __m512,
+    f32,
+    16,
+    _mm512_loadu_ps,
+    _mm512_storeu_ps,
+    _mm512_set1_ps,
+    _mm512_fmadd_ps,
+    _mm512_add_ps,
+    _mm512_sub_ps,
+    _mm512_mul_ps,
+    _mm512_max_ps,
+    {
+        masked!(_mm512_cmp_ps_mask, _mm512_mask_blend_ps, _mm512_maskz_mov_ps);
+        #[inline(always)]
+        unsafe fn load_u8(from: *const u8) -> Self {
+            Self(unsafe { _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(from.cast()))) })
+        }
+        #[inline(always)]
+        unsafe fn store_u8(self, to: *mut u8) {
+            unsafe { _mm_storeu_si128(to.cast(), _mm512_cvtepi32_epi8(_mm512_cvttps_epi32(self.0))) }
+        }
+    }
+);
+vector!(
+    F32x8,
+    __m256,
+    f32,
+    8,
+    _mm256_loadu_ps,
+    _mm256_storeu_ps,
+    _mm256_set1_ps,
+    _mm256_fmadd_ps,
+    _mm256_add_ps,
+    _mm256_sub_ps,
+    _mm256_mul_ps,
+    _mm256_max_ps,
+    {
+        blended!(_mm256_cmp_ps, _mm256_blendv_ps, _mm256_or_ps, _mm256_and_ps);
+        #[inline(always)]
+        unsafe fn load_u8(from: *const u8) -> Self {
+            Self(unsafe { _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(from.cast()))) })
+        }
+        #[inline(always)]
+        unsafe fn store_u8(self, to: *mut u8) {
+            unsafe {
+                {
+                    let wide = _mm256_cvttps_epi32(self.0);
+                    let (low, high) = (_mm256_castsi256_si128(wide), _mm256_extracti128_si256::<1>(wide));
+                    let words = _mm_packus_epi32(low, high);
+                    _mm_storel_epi64(to.cast(), _mm_packus_epi16(words, words))
+                }
+            }
+        }
+    }
+);
+vector!(
+    F32x4,
+    __m128,
+    f32,
+    4,
+    _mm_loadu_ps,
+    _mm_storeu_ps,
+    _mm_set1_ps,
+    _mm_fmadd_ps,
+    _mm_add_ps,
+    _mm_sub_ps,
+    _mm_mul_ps,
+    _mm_max_ps,
+    {
+        blended!(_mm_cmp_ps, _mm_blendv_ps, _mm_or_ps, _mm_and_ps);
+    }
+);
+vector!(
+    F64x8,
+    __m512d,
+    f64,
+    8,
+    _mm512_loadu_pd,
+    _mm512_storeu_pd,
+    _mm512_set1_pd,
+    _mm512_fmadd_pd,
+    _mm512_add_pd,
+    _mm512_sub_pd,
+    _mm512_mul_pd,
+    _mm512_max_pd,
+    {
+        masked!(_mm512_cmp_pd_mask, _mm512_mask_blend_pd, _mm512_maskz_mov_pd);
+        #[inline(always)]
+        unsafe fn load_u8(from: *const u8) -> Self {
+            Self(unsafe { _mm512_cvtepi32_pd(_mm256_cvtepu8_epi32(_mm_loadl_epi64(from.cast()))) })
+        }
+        #[inline(always)]
+        unsafe fn store_u8(self, to: *mut u8) {
+            unsafe { _mm_storel_epi64(to.cast(), _mm256_cvtepi32_epi8(_mm512_cvttpd_epi32(self.0))) }
+        }
+    }
+);
+vector!(
+    F64x4,
+    __m256d,
+    f64,
+    4,
+    _mm256_loadu_pd,
+    _mm256_storeu_pd,
+    _mm256_set1_pd,
+    _mm256_fmadd_pd,
+    _mm256_add_pd,
+    _mm256_sub_pd,
+    _mm256_mul_pd,
+    _mm256_max_pd,
+    {
+        blended!(_mm256_cmp_pd, _mm256_blendv_pd, _mm256_or_pd, _mm256_and_pd);
+    }
+);
+vector!(
+    F64x2,
+    __m128d,
+    f64,
+    2,
+    _mm_loadu_pd,
+    _mm_storeu_pd,
+    _mm_set1_pd,
+    _mm_fmadd_pd,
+    _mm_add_pd,
+    _mm_sub_pd,
+    _mm_mul_pd,
+    _mm_max_pd,
+    {
+        blended!(_mm_cmp_pd, _mm_blendv_pd, _mm_or_pd, _mm_and_pd);
+    }
+);
