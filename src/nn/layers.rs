@@ -33,6 +33,12 @@ impl Conv2d {
         let weight = b.param(&format!("{name}.weight"), [channels, 1, kh, kw], Init::FanIn(kh * kw));
         Self { weight, geometry: Geometry { window, depthwise: true } }
     }
+    pub fn weight(&self, cx: &Context) -> Var {
+        cx.weights[self.weight]
+    }
+    pub fn window(&self) -> Window {
+        self.geometry.window
+    }
     pub fn forward(&self, cx: &mut Context, x: Var) -> Result<Var> {
         cx.tape.apply(Conv(self.geometry), &[x, cx.weights[self.weight]])
     }

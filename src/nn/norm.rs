@@ -5,7 +5,7 @@
 
 use super::Context;
 use crate::error::Result;
-use crate::ops::batch_norm::{BatchNorm, Normalise};
+use crate::ops::batch_norm::{BatchNorm, BatchStatistics, Normalise};
 use crate::ops::channel::{ChannelScale, ChannelShift};
 use crate::tape::{Builder, Init, Var};
 use crate::tensor::{DType, Real, Tensor};
@@ -38,6 +38,28 @@ impl Norm {
             [weight, b.param(&format!("{name}.bias"), [channels], Init::Constant(0.0))]
         });
         Self { index: b.norm(name, channels), affine }
+    }
+    /// Mean, r and variance that normalise `x`, (3, C), for an operation that normalises as it reads; it then stands
+    /// for this layer, so running statistics move if the mode says so. `batch` holds the batch's, if known.
+    pub fn statistics(&self, cx: &mut Context, x: Var, batch: Option<Var>) -> Result<Var> {
+        if cx.mode == NormMode::Running {
+            let [mean, variance] = cx.running.get(self.index);
+            let stats = crate::ops::batch_norm::fixed_statistics(&mean, &variance);
+            return Ok(cx.tape.constant(stats));
+        }
+        let stats = match batch {
+            Some(stats) => stats,
+            None => cx.tape.apply(BatchStatistics, &[x])?,
+        };
+        if cx.mode == NormMode::BatchAndUpdate && !cx.tape.is_dry() {
+            let shape = cx.tape.shape(x);
+            cx.running.update(self.index, cx.tape.value(stats), shape.count() / shape.last());
+        }
+        Ok(stats)
+    }
+    /// Whether the layer only normalises.
+    pub fn is_plain(&self) -> bool {
+        self.affine.is_none()
     }
     pub fn forward(&self, cx: &mut Context, x: Var) -> Result<Var> {
         let mut y = match cx.mode {

@@ -42,23 +42,10 @@ impl Op for BatchNorm {
         on_real!(out.value.dtype(), R => {
             let x = ins[0].as_slice::<R>();
             let c = ins[0].shape().last();
-            let m = (x.len() / c) as f64;
-            // moments about the first pixel, a value of the right size: one pass, and no cancellation
-            let shift = &x[..c];
-            let [sum, square] = sums(x, x, &[shift], Moments);
-            let mut rows: [Vec<R>; 3] = Default::default();
-            for i in 0..c {
-                let d = sum[i] / m;
-                let variance = (square[i] / m - d * d).max(0.0);
-                let row = [shift[i].f64() + d, 1.0 / (variance + EPSILON).sqrt(), variance];
-                rows.iter_mut().zip(row).for_each(|(to, x)| to.push(R::of(x)));
-            }
-            let [mean, r, variance] = rows;
-            apply::<R>(ins[0], &[&mean, &r], out, |x, p| (x - p[0]) * p[1]);
             let stats = out.saved[0].make_mut::<R>();
-            for (to, from) in stats.chunks_exact_mut(c).zip([mean, r, variance]) {
-                to.copy_from_slice(&from);
-            }
+            statistics(x, c, stats);
+            let (mean, r) = (stats[..c].to_vec(), stats[c..2 * c].to_vec());
+            apply::<R>(ins[0], &[&mean, &r], out, |x, p| (x - p[0]) * p[1]);
         });
         Ok(())
     }
@@ -68,8 +55,55 @@ impl Op for BatchNorm {
     }
 }
 
+/// Writes mean, r and biased variance of x, (3, C): one pass over moments about the first pixel, a value of the right
+/// size, so that nothing cancels.
+fn statistics<R: Real>(x: &[R], c: usize, to: &mut [R]) {
+    let (shift, m) = (&x[..c], (x.len() / c) as f64);
+    let [sum, square] = sums(x, x, &[shift], Moments);
+    for i in 0..c {
+        let d = sum[i] / m;
+        let variance = (square[i] / m - d * d).max(0.0);
+        let row = [shift[i].f64() + d, 1.0 / (variance + EPSILON).sqrt(), variance];
+        row.into_iter().enumerate().for_each(|(k, x)| to[k * c + i] = R::of(x));
+    }
+}
+
+/// x -> its statistics as [`BatchNorm`] saves them, for operations that normalise as they read.
+///
+/// Those send the whole gradient to x themselves, through the statistics too, so this operation sends none.
+#[derive(Clone, Copy, Debug)]
+pub struct BatchStatistics;
+impl Op for BatchStatistics {
+    fn name(&self) -> &'static str {
+        "batch_statistics"
+    }
+    fn shape(&self, ins: &[Shape]) -> Result<Shape> {
+        BatchNorm.shape(ins)?;
+        Ok(Shape::from([3, ins[0].last()]))
+    }
+    fn cost(&self, ins: &[Shape]) -> Cost {
+        Cost { flops: 4 * ins[0].count() as u64, ..Cost::pointwise(ins, Shape::from([3, ins[0].last()]), 0) }
+    }
+    fn run(&self, ins: &[&Tensor], out: &mut Out) -> Result<()> {
+        let c = ins[0].shape().last();
+        on_real!(out.value.dtype(), R => statistics(ins[0].as_slice::<R>(), c, out.value.make_mut::<R>()));
+        Ok(())
+    }
+}
+
+/// Statistics held fixed, in the form that [`BatchNorm`] saves.
+pub fn fixed_statistics(mean: &Tensor, variance: &Tensor) -> Tensor {
+    let c = mean.count();
+    let mut stats = Tensor::scratch([3, c], mean.dtype());
+    on_real!(mean.dtype(), R => {
+        let rows = [mean.as_slice::<R>(), &rsqrt::<R>(variance), variance.as_slice::<R>()];
+        stats.make_mut::<R>().chunks_exact_mut(c).zip(rows).for_each(|(to, from)| to.copy_from_slice(from));
+    });
+    stats
+}
+
 /// Splits saved statistics into mean and r.
-fn mean_and_r<R: Real + crate::tensor::Element>(stats: &Tensor) -> (&[R], &[R]) {
+pub(super) fn mean_and_r<R: Real + crate::tensor::Element>(stats: &Tensor) -> (&[R], &[R]) {
     let c = stats.shape().last();
     let rows = stats.as_slice::<R>();
     (&rows[..c], &rows[c..2 * c])

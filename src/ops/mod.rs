@@ -6,6 +6,7 @@ pub mod concat;
 pub mod conv;
 pub mod cpu;
 pub mod cross_entropy;
+pub mod fused;
 pub mod matmul;
 pub mod pointwise;
 pub mod pool;

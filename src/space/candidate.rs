@@ -7,6 +7,7 @@
 use crate::error::{Error, Result};
 use crate::nn::{Context, Conv2d, Norm};
 use crate::ops::concat::Concat;
+use crate::ops::fused::relu_conv::ReluConv;
 use crate::ops::pointwise::{Relu, Scale};
 use crate::ops::pool::{AvgPool, MaxPool};
 use crate::ops::subsample::{Phase, Subsample};
@@ -42,9 +43,14 @@ impl State {
 pub struct Term {
     pub value: Var,
     pub norm: Option<Norm>,
+    /// The batch's statistics of the value, if whoever computed it gathered them.
+    pub statistics: Option<Var>,
 }
 
 impl Term {
+    fn plain(value: Var, norm: Option<Norm>) -> Self {
+        Self { value, norm, statistics: None }
+    }
     pub fn normalised(self, cx: &mut Context) -> Result<Var> {
         match self.norm {
             Some(norm) => norm.forward(cx, self.value),
@@ -115,7 +121,7 @@ pub fn zero(cx: &mut Context, input: &State, stride: usize) -> Result<Var> {
 struct Identity;
 impl Candidate for Identity {
     fn forward(&self, _cx: &mut Context, input: &mut State) -> Result<Option<Term>> {
-        Ok(Some(Term { value: input.x, norm: None }))
+        Ok(Some(Term::plain(input.x, None)))
     }
 }
 
@@ -145,7 +151,7 @@ impl Candidate for Pool {
             Pooling::Max => cx.tape.apply(MaxPool { window }, &[input.x])?,
             Pooling::Avg => cx.tape.apply(AvgPool { window }, &[input.x])?,
         };
-        Ok(Some(Term { value, norm: self.norm }))
+        Ok(Some(Term::plain(value, self.norm)))
     }
 }
 
@@ -174,7 +180,7 @@ impl FactorizedReduce {
             conv.forward(cx, pixels)
         };
         let halves = [half(cx, &self.even, 0)?, half(cx, &self.odd, 1)?];
-        Ok(Term { value: cx.tape.apply(Concat, &halves)?, norm: Some(self.norm) })
+        Ok(Term::plain(cx.tape.apply(Concat, &halves)?, Some(self.norm)))
     }
 }
 impl Candidate for FactorizedReduce {
@@ -196,59 +202,83 @@ impl ReluConvBn {
     }
     pub fn term(&self, cx: &mut Context, input: &mut State) -> Result<Term> {
         let x = input.relu(cx)?;
-        Ok(Term { value: self.conv.forward(cx, x)?, norm: Some(self.norm) })
+        Ok(Term::plain(self.conv.forward(cx, x)?, Some(self.norm)))
     }
 }
 
-/// Relu, depthwise, 1 x 1, batch norm; twice, the stride being in the first.
+/// Relu, depthwise, 1 x 1, batch norm: a dilated convolution, or half a separable one.
+#[derive(Debug)]
+struct ReluConvNorm {
+    depthwise: Conv2d,
+    pointwise: Conv2d,
+    norm: Norm,
+}
+impl ReluConvNorm {
+    /// Weights are called `op.{at}` and the next two.
+    fn new(b: &mut Builder, at: usize, window: Window, place: Place) -> Self {
+        let c = place.channels;
+        let depthwise = Conv2d::depthwise(b, &format!("op.{at}"), c, window);
+        let pointwise = Conv2d::pointwise(b, &format!("op.{}", at + 1), c, c);
+        Self { depthwise, pointwise, norm: Norm::new(b, &format!("op.{}", at + 2), c, place.affine) }
+    }
+    /// Of a state.
+    fn term(&self, cx: &mut Context, input: &mut State) -> Result<Term> {
+        if cx.fused {
+            return self.fused(cx, input.x, None);
+        }
+        let x = input.relu(cx)?;
+        let x = self.depthwise.forward(cx, x)?;
+        Ok(Term::plain(self.pointwise.forward(cx, x)?, Some(self.norm)))
+    }
+    /// Of a term that is still to be normalised.
+    fn after(&self, cx: &mut Context, input: Term) -> Result<Term> {
+        if let (true, Some(norm)) = (cx.fused, input.norm.filter(Norm::is_plain)) {
+            let statistics = norm.statistics(cx, input.value, input.statistics)?;
+            return self.fused(cx, input.value, Some(statistics));
+        }
+        let x = input.normalised(cx)?;
+        self.term(cx, &mut State::new(x))
+    }
+    fn fused(&self, cx: &mut Context, x: Var, statistics: Option<Var>) -> Result<Term> {
+        let op = ReluConv { window: self.depthwise.window(), normed: statistics.is_some() };
+        let mut ins = vec![x, self.depthwise.weight(cx), self.pointwise.weight(cx)];
+        ins.extend(statistics);
+        let value = cx.tape.apply(op, &ins)?;
+        let saved = cx.tape.saved(value, 0).clone();
+        Ok(Term { value, norm: Some(self.norm), statistics: Some(cx.tape.constant(saved)) })
+    }
+}
+
+/// Twice relu, depthwise, 1 x 1, batch norm, the stride being in the first.
 #[derive(Debug)]
 struct SepConv {
-    halves: [(Conv2d, Conv2d, Norm); 2],
+    halves: [ReluConvNorm; 2],
 }
 impl SepConv {
     fn new(b: &mut Builder, kernel: usize, place: Place) -> Self {
-        let c = place.channels;
-        let mut half = |at: usize, stride| {
-            let depthwise = Conv2d::depthwise(b, &format!("op.{at}"), c, Window::same(kernel, stride, 1));
-            let pointwise = Conv2d::pointwise(b, &format!("op.{}", at + 1), c, c);
-            (depthwise, pointwise, Norm::new(b, &format!("op.{}", at + 2), c, place.affine))
-        };
+        let mut half = |at, stride| ReluConvNorm::new(b, at, Window::same(kernel, stride, 1), place);
         Self { halves: [half(1, place.stride), half(5, 1)] }
     }
 }
 impl Candidate for SepConv {
     fn forward(&self, cx: &mut Context, input: &mut State) -> Result<Option<Term>> {
         let [first, second] = &self.halves;
-        let x = input.relu(cx)?;
-        let x = first.0.forward(cx, x)?;
-        let x = first.1.forward(cx, x)?;
-        let x = first.2.forward(cx, x)?;
-        let x = cx.tape.apply(Relu, &[x])?;
-        let x = second.0.forward(cx, x)?;
-        Ok(Some(Term { value: second.1.forward(cx, x)?, norm: Some(second.2) }))
+        let between = first.term(cx, input)?;
+        second.after(cx, between).map(Some)
     }
 }
 
 /// Relu, depthwise of dilation 2, 1 x 1, batch norm.
 #[derive(Debug)]
-struct DilConv {
-    depthwise: Conv2d,
-    pointwise: Conv2d,
-    norm: Norm,
-}
+struct DilConv(ReluConvNorm);
 impl DilConv {
     fn new(b: &mut Builder, kernel: usize, place: Place) -> Self {
-        let c = place.channels;
-        let depthwise = Conv2d::depthwise(b, "op.1", c, Window::same(kernel, place.stride, 2));
-        let pointwise = Conv2d::pointwise(b, "op.2", c, c);
-        Self { depthwise, pointwise, norm: Norm::new(b, "op.3", c, place.affine) }
+        Self(ReluConvNorm::new(b, 1, Window::same(kernel, place.stride, 2), place))
     }
 }
 impl Candidate for DilConv {
     fn forward(&self, cx: &mut Context, input: &mut State) -> Result<Option<Term>> {
-        let x = input.relu(cx)?;
-        let x = self.depthwise.forward(cx, x)?;
-        Ok(Some(Term { value: self.pointwise.forward(cx, x)?, norm: Some(self.norm) }))
+        self.0.term(cx, input).map(Some)
     }
 }
 
@@ -272,6 +302,6 @@ impl Candidate for Conv7x1 {
     fn forward(&self, cx: &mut Context, input: &mut State) -> Result<Option<Term>> {
         let x = input.relu(cx)?;
         let x = self.row.forward(cx, x)?;
-        Ok(Some(Term { value: self.column.forward(cx, x)?, norm: Some(self.norm) }))
+        Ok(Some(Term::plain(self.column.forward(cx, x)?, Some(self.norm))))
     }
 }

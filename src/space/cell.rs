@@ -4,6 +4,7 @@ use super::candidate::{Candidate, FactorizedReduce, Place, ReluConvBn, State, Te
 use crate::error::Result;
 use crate::nn::Context;
 use crate::ops::concat::Concat;
+use crate::ops::fused::normed_sum::{self, NormedSum};
 use crate::ops::weighted_sum::WeightedSum;
 use crate::tape::{Builder, Var};
 
@@ -114,6 +115,17 @@ impl SearchCell {
 /// sum_k W[i_k] norm_k(value_k) over all candidates of all edges into a node.
 fn mixed_sum(cx: &mut Context, mix: Var, terms: &[(usize, Term)]) -> Result<Var> {
     let mut ins = vec![mix];
+    if cx.fused && terms.iter().all(|(_, t)| t.norm.is_none_or(|n| n.is_plain())) {
+        ins.extend(terms.iter().map(|(_, term)| term.value));
+        for (_, term) in terms {
+            if let Some(norm) = term.norm {
+                ins.push(norm.statistics(cx, term.value, term.statistics)?);
+            }
+        }
+        let terms =
+            terms.iter().map(|(entry, term)| normed_sum::Term { entry: *entry, normed: term.norm.is_some() });
+        return cx.tape.apply(NormedSum { terms: terms.collect() }, &ins);
+    }
     for (_, term) in terms {
         ins.push(term.normalised(cx)?);
     }

@@ -160,7 +160,7 @@ impl Network {
         let mut running = RunningStats::new(&self.norms, DType::F32);
         let mode = NormMode::Running;
         self.forward(
-            &mut Context { tape: &mut tape, weights: &weights, mode, running: &mut running },
+            &mut Context { tape: &mut tape, weights: &weights, mode, fused: false, running: &mut running },
             images,
         )?;
         Ok((tape.counters(), tape.meter().map_or(0, |m| m.peak())))

@@ -188,22 +188,32 @@ impl Pullback<'_> {
     }
     /// gradient(input k) += op(ins)
     pub fn send(&mut self, k: usize, op: impl Op, ins: &[Var]) -> Result<()> {
-        if !self.wants(k) {
-            return Ok(());
+        if self.wants(k) {
+            self.send_saving(k, op, ins)?;
         }
-        let dst = self.x(k).at();
-        self.grads[dst] = Some(match self.grads[dst] {
-            None => self.tape.apply(op, ins)?,
-            Some(sum) if self.keep == Keep::Graph => {
-                let term = self.tape.apply(op, ins)?;
-                self.tape.apply(Add, &[sum, term])?
-            }
-            Some(sum) => {
-                self.tape.accumulate(sum, &op, ins)?;
-                sum
-            }
-        });
         Ok(())
+    }
+    /// gradient(input k) += op(ins), whether it is wanted or not; and what `op` saved, as constants. So one run gives
+    /// the gradients of several inputs: the others are passed on from what it saved.
+    pub fn send_saving(&mut self, k: usize, op: impl Op, ins: &[Var]) -> Result<Vec<Var>> {
+        let dst = self.x(k).at();
+        let saved = match self.grads[dst] {
+            Some(sum) if self.keep != Keep::Graph => self.tape.accumulate(sum, &op, ins)?,
+            before => {
+                let term = self.tape.apply(op, ins)?;
+                let saved = self.tape.nodes[term.at()].saved.clone();
+                self.grads[dst] = Some(match before {
+                    None => term,
+                    Some(sum) => self.tape.apply(Add, &[sum, term])?,
+                });
+                saved
+            }
+        };
+        Ok(saved.into_iter().map(|s| self.tape.constant(s)).collect())
+    }
+    /// Whether the gradients are to be differentiated again.
+    pub fn records(&self) -> bool {
+        self.keep == Keep::Graph
     }
     /// gradient(input k) += v, at no cost when it is the first contribution.
     pub fn pass(&mut self, k: usize, v: Var) -> Result<()> {
@@ -222,7 +232,7 @@ impl Pullback<'_> {
         Ok(())
     }
     /// Differentiates the reference composition instead.
-    pub(super) fn by_reference(&mut self, f: impl Fn(&mut Tape, &[Var]) -> Result<Var>) -> Result<()> {
+    pub fn by_reference(&mut self, f: impl Fn(&mut Tape, &[Var]) -> Result<Var>) -> Result<()> {
         let wanted: Vec<usize> = (0..self.xs().len()).filter(|&k| self.wants(k)).collect();
         // own copies of the inputs, so that only the reference's paths are differentiated
         let mut copies = self.xs();

@@ -160,17 +160,22 @@ impl Tape {
         Var(self.nodes.len() as u32 - 1)
     }
 
-    /// `dst += op(ins)`; `dst` is copied first if somebody else holds it.
-    fn accumulate(&mut self, dst: Var, op: &dyn Op, ins: &[Var]) -> Result<()> {
+    /// `dst += op(ins)`; `dst` is copied first if somebody else holds it. Returns what the operation saved.
+    fn accumulate(&mut self, dst: Var, op: &dyn Op, ins: &[Var]) -> Result<Vec<Tensor>> {
         let shapes: Vec<Shape> = ins.iter().map(|&v| self.shape(v)).collect();
         let Some(mut value) = self.nodes[dst.at()].value.take() else {
             panic!("node {} was released", dst.0);
         };
         value.make_unique();
-        let mut out = Out { value: &mut value, saved: &mut [], accumulate: true };
+        let mut saved = self.allocate_saved(op, &shapes, value.dtype());
+        let mut out = Out { value: &mut value, saved: &mut saved, accumulate: true };
         self.launch(op, &shapes, ins, &mut out)?;
         self.nodes[dst.at()].value = Some(value);
-        Ok(())
+        Ok(saved)
+    }
+
+    fn allocate_saved(&self, op: &dyn Op, shapes: &[Shape], dtype: DType) -> Vec<Tensor> {
+        op.saves(shapes).into_iter().map(|s| self.allocate(s.shape(), s.dtype(dtype))).collect()
     }
 
     fn launch(&mut self, op: &dyn Op, shapes: &[Shape], ins: &[Var], out: &mut Out) -> Result<()> {

@@ -9,7 +9,7 @@ pub trait Op: std::fmt::Debug + 'static {
     fn name(&self) -> &'static str;
     /// The result's shape; the only place that rejects bad shapes.
     fn shape(&self, ins: &[Shape]) -> Result<Shape>;
-    /// What the run leaves for the backward besides its result. Only for operations that never accumulate.
+    /// What the run leaves besides its result: statistics for the backward, or the gradients of further inputs.
     fn saves(&self, _ins: &[Shape]) -> Vec<Saved> {
         Vec::new()
     }

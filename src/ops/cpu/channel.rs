@@ -135,6 +135,26 @@ impl Terms<2> for WithNormalised {
     }
 }
 
+/// a z for z = (b - p0) p1
+#[derive(Clone, Copy)]
+pub struct TimesNormalised;
+impl Terms<1> for TimesNormalised {
+    #[inline(always)]
+    fn of<V: Vector>(self, a: V, b: V, [mean, r]: [V; 2]) -> [V; 1] {
+        [a.mul(b.sub(mean).mul(r))]
+    }
+}
+
+/// a and a b
+#[derive(Clone, Copy)]
+pub struct WithProduct;
+impl Terms<2> for WithProduct {
+    #[inline(always)]
+    fn of<V: Vector>(self, a: V, b: V, _p: [V; 2]) -> [V; 2] {
+        [a, a.mul(b)]
+    }
+}
+
 /// Sums of `S` terms, position by position of a row, over all rows of a slice; four vectors at a time in registers.
 struct Sums<'a, R, T, const S: usize> {
     a: &'a [R],
@@ -213,6 +233,33 @@ impl<R: Real, T: Terms<S>, const S: usize> Sums<'_, R, T, S> {
         let terms: [simd::Plain<R, 1>; S] = self.terms.of(a, b, [p0, p1]);
         sums.iter_mut().zip(terms).for_each(|(sums, term)| sums[at] += term.0[0]);
     }
+}
+
+/// Per channel, the sums of `terms` over the pixels of one work item, on the calling thread.
+pub fn part_sums<R: Real, T: Terms<S>, const S: usize>(
+    a: &[R],
+    b: &[R],
+    c: usize,
+    rows: [&[R]; 2],
+    terms: T,
+) -> [Vec<f64>; S] {
+    dispatch(usize::MAX, Sums { a, b, rows, terms }).map(|part| {
+        let mut total = vec![0.0; c];
+        part.iter().enumerate().for_each(|(i, x)| total[i % c] += x.f64());
+        total
+    })
+}
+
+/// y = f(a, b, constants of the channel), or y += f(..), on the calling thread; `rows` from [`expand`].
+pub fn apply_part<R: Real>(
+    a: &[R],
+    b: &[R],
+    rows: &[Vec<R>],
+    y: &mut [R],
+    accumulate: bool,
+    f: impl Fn(R, R, [R; 4]) -> R + Copy,
+) {
+    dispatch(usize::MAX, Apply { a, b, y, rows, accumulate, f });
 }
 
 /// Per channel, the sums of `terms` over all pixels; chunk by chunk, then in `f64` and in order.

@@ -19,7 +19,7 @@ use rayon::prelude::*;
 use std::ops::Range;
 
 /// Gradients of weights are summed in at most this many parts, whatever the number of threads.
-const PARTS: usize = 32;
+pub(super) const PARTS: usize = 32;
 
 /// `y (+)= x * weight`.
 pub fn forward<R: Real>(w: &Window, dims: [usize; 4], x: &[R], weight: &[R], y: &mut [R], accumulate: bool) {
@@ -83,6 +83,66 @@ pub fn weight_grad<R: Real>(w: &Window, dims: [usize; 4], x: &[R], dy: &[R], dw:
     for (i, dw) in dw.iter_mut().enumerate() {
         let sum = R::of(total[i % taps * channels + i / taps]);
         *dw = if accumulate { *dw + sum } else { sum };
+    }
+}
+
+/// All three passes over single images, on the calling thread, for kernels that keep an image in the cache.
+pub(super) struct Passes<R> {
+    over_input: Plan<R>,
+    over_output: Plan<R>,
+    forward: Scratch<R>,
+    backward: Scratch<R>,
+    groups: Vec<Range<usize>>,
+    row: usize,
+}
+
+impl<R: Real> Passes<R> {
+    /// For images of `dims` without an empty extent, which the operation has checked the window to fit.
+    pub fn new(w: &Window, dims: [usize; 4], weight: &[R]) -> Self {
+        let (Some(over_input), Some(over_output)) = (Plan::over_input(w, dims), Plan::over_output(w, dims))
+        else {
+            unreachable!("images without an empty extent")
+        };
+        Self {
+            forward: over_input.pattern(w.taps(), weight),
+            backward: over_output.pattern(w.taps(), weight),
+            groups: groups(w.kernel),
+            row: dims[2] * dims[3],
+            over_input,
+            over_output,
+        }
+    }
+    /// Working memory of the forward pass and of the weight gradient.
+    pub fn forward_scratch(&self) -> Scratch<R> {
+        self.over_input.copy_of_image()
+    }
+    /// Working memory of the input gradient.
+    pub fn input_grad_scratch(&self) -> (Scratch<R>, Scratch<R>) {
+        (self.over_output.copy_of_image(), Scratch::new(self.row))
+    }
+    /// Elements of the sums of [`Self::weight_grad`].
+    pub fn tap_sums_len(&self) -> usize {
+        self.over_input.window.taps() * self.over_input.spacing.period
+    }
+    /// y = x * w
+    pub fn forward(&self, x: &[R], padded: &mut [R], y: &mut [R]) {
+        let (plan, pattern) = (&self.over_input, &self.forward[..]);
+        dispatch_for(plan.isa, plan.lanes, Forward { plan, pattern, x, padded, y, accumulate: false });
+    }
+    /// dx = the gradient with respect to the input
+    pub fn input_grad(&self, dy: &[R], padded: &mut [R], row: &mut [R], dx: &mut [R]) {
+        let (plan, pattern) = (&self.over_output, &self.backward[..]);
+        let job = InputGrad { plan, pattern, dy, padded, row, dx, accumulate: false };
+        dispatch_for(plan.isa, plan.lanes, job);
+    }
+    /// sums += the weight gradient, to be folded by [`Self::fold`] after some images
+    pub fn weight_grad(&self, x: &[R], padded: &mut [R], dy: &[R], sums: &mut [R]) {
+        let plan = &self.over_input;
+        dispatch_for(plan.isa, plan.lanes, WeightGrad { plan, groups: &self.groups, x, padded, dy, sums });
+    }
+    /// part[tap][c] = what `sums` hold for it
+    pub fn fold(&self, sums: &[R], part: &mut [f64]) {
+        self.over_input.fold(sums, part);
     }
 }
 

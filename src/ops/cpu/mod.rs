@@ -11,8 +11,10 @@ mod correlate;
 pub mod depthwise;
 pub mod elementwise;
 pub mod gemm;
+pub mod normed_sum;
 mod padded;
 pub mod pool;
+pub mod relu_conv;
 mod scratch;
 mod slide;
 #[cfg(test)]
