@@ -1,6 +1,7 @@
 //! The bilevel search step: alpha by Adam on the architecture gradient, then weights by SGD on the training batch.
 
-use super::gradient::{Order, Point};
+use super::bilevel::Order;
+use super::gradient::Point;
 use super::pass::{Pass, Want};
 use crate::data::loader::Batch;
 use crate::device::random::{Purpose, stream};
