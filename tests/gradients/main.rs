@@ -11,7 +11,7 @@ use oche::tape::check::{self, normal};
 use oche::tape::{Tape, Var};
 use oche::tensor::{DType, Tensor};
 
-/// Step of the central differences: their error is about its square, their rounding 1e-16 over it.
+/// Step of the differences: their error is about its fourth power, their rounding 1e-16 over it.
 const STEP: f64 = 1e-5;
 /// Allowed difference, relative to the largest term of the directional derivative.
 const TOLERANCE: f64 = 1e-7;
