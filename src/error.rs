@@ -14,6 +14,9 @@ pub enum Error {
     /// An operation has no recorded derivative of the order asked for.
     #[error("{op}: has no derivative of this order; differentiate its reference composition instead")]
     NoDerivative { op: &'static str },
+    /// A derivative disagrees with finite differences.
+    #[error("gradient check failed: {what}")]
+    Check { what: String },
     /// A value became NaN or infinite.
     #[error("{what}")]
     NotFinite { what: String },

@@ -109,6 +109,16 @@ pub(super) fn mean_and_r<R: Real + crate::tensor::Element>(stats: &Tensor) -> (&
     (&rows[..c], &rows[c..2 * c])
 }
 
+/// The shape of `ins`, all alike but for the last, which holds saved statistics.
+fn with_statistics(op: &'static str, ins: &[Shape]) -> Result<Shape> {
+    let (stats, images) = (ins[ins.len() - 1], &ins[..ins.len() - 1]);
+    let x = same(op, images)?;
+    match stats == Shape::from([3, x.last()]) {
+        true => Ok(x),
+        false => Err(Error::shape(op, format!("statistics {stats} are not three numbers a channel of {x}"))),
+    }
+}
+
 /// (g, x, statistics of x) -> r (g - sum(g)/M - z sum(g z)/M)
 #[derive(Clone, Copy, Debug)]
 pub struct BatchNormGrad;
@@ -117,7 +127,7 @@ impl Op for BatchNormGrad {
         "batch_norm_grad"
     }
     fn shape(&self, ins: &[Shape]) -> Result<Shape> {
-        same(self.name(), &ins[..2])
+        with_statistics(self.name(), ins)
     }
     fn cost(&self, ins: &[Shape]) -> Cost {
         Cost::pointwise(ins, ins[0], 10)
@@ -155,7 +165,7 @@ impl Op for BatchNormGradGrad {
         "batch_norm_grad_grad"
     }
     fn shape(&self, ins: &[Shape]) -> Result<Shape> {
-        same(self.name(), &ins[..3])
+        with_statistics(self.name(), ins)
     }
     fn cost(&self, ins: &[Shape]) -> Cost {
         Cost::pointwise(ins, ins[0], 20)
@@ -226,6 +236,10 @@ impl Op for NormaliseGrad {
         "normalise_grad"
     }
     fn shape(&self, ins: &[Shape]) -> Result<Shape> {
+        if ins[1] != Shape::from([ins[0].last()]) {
+            let what = format!("variance {} is not one number a channel of {}", ins[1], ins[0]);
+            return Err(Error::shape(self.name(), what));
+        }
         Ok(ins[0])
     }
     fn cost(&self, ins: &[Shape]) -> Cost {

@@ -85,7 +85,7 @@ impl Op for ChannelSlice {
         "channel_slice"
     }
     fn shape(&self, ins: &[Shape]) -> Result<Shape> {
-        if self.start + self.count > ins[0].last() || self.count == 0 {
+        if ins[0].rank() == 0 || self.start + self.count > ins[0].last() || self.count == 0 {
             return Err(Error::shape(self.name(), format!("{self:?} of {}", ins[0])));
         }
         Ok(with_last(ins[0], self.count))
@@ -120,7 +120,7 @@ impl Op for ChannelPlace {
         "channel_place"
     }
     fn shape(&self, ins: &[Shape]) -> Result<Shape> {
-        if self.start + ins[0].last() > self.channels {
+        if ins[0].rank() == 0 || self.start + ins[0].last() > self.channels {
             return Err(Error::shape(self.name(), format!("{self:?} of {}", ins[0])));
         }
         Ok(with_last(ins[0], self.channels))

@@ -63,6 +63,7 @@ impl Op for OneHot {
         "one_hot"
     }
     fn shape(&self, ins: &[Shape]) -> Result<Shape> {
+        CrossEntropy.shape(ins)?;
         Ok(ins[0])
     }
     fn cost(&self, ins: &[Shape]) -> Cost {

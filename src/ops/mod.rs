@@ -1,6 +1,7 @@
 //! Operations: one file a family, with forward, backward, cost and test cases.
 
 pub mod batch_norm;
+pub mod cases;
 pub mod channel;
 pub mod concat;
 pub mod conv;

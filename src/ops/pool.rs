@@ -28,6 +28,14 @@ fn pooled(op: &'static str, window: &Window, x: Shape) -> Result<Shape> {
     Ok(Shape::from([n, oh, ow, c]))
 }
 
+/// `out`, if all of `ins` have the shape `wanted`, as the gradients of a pooled image do.
+fn transposed(op: &'static str, wanted: Shape, ins: &[Shape], out: Shape) -> Result<Shape> {
+    match ins.iter().find(|s| **s != wanted) {
+        Some(other) => Err(Error::shape(op, format!("{other} does not fit a pooled image {wanted}"))),
+        None => Ok(out),
+    }
+}
+
 fn image(x: Shape) -> [usize; 4] {
     x.nhwc().unwrap_or([1; 4])
 }
@@ -93,7 +101,10 @@ impl Op for MaxPool {
 
 window_op!(
     /// (x, taps) -> x at the taps
-    MaxGather {}, "max_gather", |self, s| pooled(self.name(), &self.window, s[0]),
+    MaxGather {}, "max_gather", |self, s| {
+        let y = pooled(self.name(), &self.window, s[0])?;
+        transposed(self.name(), y, &s[1..], y)
+    },
     |R, x, out| {
         let add = out.accumulate;
         let dims = image(*x[0].shape());
@@ -107,7 +118,10 @@ window_op!(
 );
 window_op!(
     /// (g, taps) -> an image of the given shape that holds each g where its maximum came from
-    MaxScatter { shape: Shape }, "max_scatter", |self, _s| Ok(self.shape),
+    MaxScatter { shape: Shape }, "max_scatter", |self, s| {
+        let y = pooled(self.name(), &self.window, self.shape)?;
+        transposed(self.name(), y, s, self.shape)
+    },
     |R, x, out| {
         let (dims, add) = (image(self.shape), out.accumulate);
         pool::max_scatter(&self.window, dims, x[0].as_slice::<R>(), x[1].as_slice::<u8>(), out.value.make_mut::<R>(), add)
@@ -132,7 +146,10 @@ window_op!(
 );
 window_op!(
     /// g -> its transpose: an image of the given shape
-    AvgPoolGrad { shape: Shape }, "avg_pool_grad", |self, _s| Ok(self.shape),
+    AvgPoolGrad { shape: Shape }, "avg_pool_grad", |self, s| {
+        let y = pooled(self.name(), &self.window, self.shape)?;
+        transposed(self.name(), y, s, self.shape)
+    },
     |R, x, out| {
         let (dims, add) = (image(self.shape), out.accumulate);
         pool::avg_input_grad(&self.window, dims, x[0].as_slice::<R>(), out.value.make_mut::<R>(), add)
@@ -191,8 +208,9 @@ impl Op for GlobalSpread {
     fn name(&self) -> &'static str {
         "global_spread"
     }
-    fn shape(&self, _ins: &[Shape]) -> Result<Shape> {
-        Ok(self.shape)
+    fn shape(&self, ins: &[Shape]) -> Result<Shape> {
+        let [n, _, _, c] = dims(self.name(), self.shape)?;
+        transposed(self.name(), Shape::from([n, c]), ins, self.shape)
     }
     fn cost(&self, ins: &[Shape]) -> Cost {
         Cost::pointwise(ins, self.shape, 1)

@@ -28,6 +28,14 @@ impl WeightedSum {
     }
 }
 
+/// Fails if one of `entries` is not in a matrix of shape `weights`.
+fn inside(op: &'static str, entries: &[usize], weights: Shape) -> Result<()> {
+    match entries.iter().find(|&&e| e >= weights.count()) {
+        Some(e) => Err(Error::shape(op, format!("no element {e} in weights of shape {weights}"))),
+        None => Ok(()),
+    }
+}
+
 impl Op for WeightedSum {
     fn name(&self) -> &'static str {
         "weighted_sum"
@@ -37,12 +45,7 @@ impl Op for WeightedSum {
             let what = format!("{} weights for {} inputs", self.entries.len(), ins.len().saturating_sub(1));
             return Err(Error::shape(self.name(), what));
         }
-        if let Some(entry) = self.entries.iter().find(|&&e| e >= ins[0].count()) {
-            return Err(Error::shape(
-                self.name(),
-                format!("no element {entry} in weights of shape {}", ins[0]),
-            ));
-        }
+        inside(self.name(), &self.entries, ins[0])?;
         same(self.name(), &ins[1..])
     }
     fn cost(&self, ins: &[Shape]) -> Cost {
@@ -112,6 +115,7 @@ impl Op for ScaleByEntry {
         "scale_by_entry"
     }
     fn shape(&self, ins: &[Shape]) -> Result<Shape> {
+        inside(self.name(), &[self.entry], ins[1])?;
         Ok(ins[0])
     }
     fn cost(&self, ins: &[Shape]) -> Cost {
@@ -144,6 +148,11 @@ impl Op for WeightGrad {
         "weighted_sum_grad"
     }
     fn shape(&self, ins: &[Shape]) -> Result<Shape> {
+        if ins.len() != self.entries.len() + 1 {
+            let what = format!("{} weights for {} inputs", self.entries.len(), ins.len() - 1);
+            return Err(Error::shape(self.name(), what));
+        }
+        inside(self.name(), &self.entries, self.shape)?;
         same(self.name(), ins)?;
         Ok(self.shape)
     }

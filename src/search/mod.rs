@@ -1,9 +1,10 @@
 //! How to search: architecture gradients of first and second order, and the step that alternates them with SGD.
 
+pub mod bilevel;
 mod gradient;
 mod pass;
 mod step;
 
-pub use gradient::Order;
+pub use bilevel::Order;
 pub use pass::{Pass, Want};
 pub use step::{Hyper, Searcher, StepReport};

@@ -1,6 +1,7 @@
 //! The bilevel search step: alpha by Adam on the architecture gradient, then weights by SGD on the training batch.
 
-use super::gradient::{Order, Point};
+use super::bilevel::Order;
+use super::gradient::Point;
 use super::pass::{Pass, Want};
 use crate::data::loader::Batch;
 use crate::device::random::{Purpose, stream};
@@ -68,8 +69,9 @@ impl Searcher {
         let mut alphas = Vec::new();
         for kind in net.kinds() {
             let shape = [kind.edges, kind.candidates.len()];
-            let draw =
-                || -> f64 { 1e-3 * <StandardNormal as Distribution<f64>>::sample(&StandardNormal, &mut rng) };
+            let draw = || -> f64 {
+                hyper.alpha_init * <StandardNormal as Distribution<f64>>::sample(&StandardNormal, &mut rng)
+            };
             let values: Vec<f64> = std::iter::repeat_with(draw).take(shape[0] * shape[1]).collect();
             alphas.push(Tensor::from_f64(shape, &values, dtype)?);
         }

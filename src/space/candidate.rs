@@ -164,7 +164,7 @@ pub struct FactorizedReduce {
 }
 impl FactorizedReduce {
     pub fn new(b: &mut Builder, input: usize, output: usize, affine: bool) -> Result<Self> {
-        if output % 2 != 0 {
+        if !output.is_multiple_of(2) {
             let what =
                 format!("{output} cannot be split into two halves by a stride-2 skip; take an even number");
             return Err(Error::config("space.channels", what));
