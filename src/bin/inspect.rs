@@ -70,6 +70,9 @@ struct SupernetArgs {
     image_size: usize,
     #[arg(long, default_value_t = 64)]
     batch_size: usize,
+    /// Fused operations or one by one
+    #[arg(long, value_enum, default_value_t = Fusion::On)]
+    fusion: Fusion,
 }
 
 #[derive(Args)]
@@ -80,6 +83,15 @@ struct ParityArgs {
     /// Element type to compute in
     #[arg(long, value_enum, default_value_t = Precision::F64)]
     dtype: Precision,
+    /// Path to compute on: fused operations or one by one
+    #[arg(long, value_enum, default_value_t = Fusion::On)]
+    fusion: Fusion,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Fusion {
+    On,
+    Off,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -157,6 +169,7 @@ fn inspect_supernet(args: &SupernetArgs) -> Result<bool> {
         cells: args.cells,
         nodes: args.nodes,
         classes: args.classes,
+        fused: args.fusion == Fusion::On,
         ..CnnConfig::default()
     };
     if let Some(candidates) = &args.candidates {
@@ -209,7 +222,7 @@ fn inspect_parity(args: &ParityArgs) -> Result<bool> {
     for path in &args.files {
         println!("{}, {dtype:?}", path.display());
         println!("  {:<18} {:>7} {:>13} {:>10}", "group", "tensors", "largest error", "tolerance");
-        for row in parity::compare(path, dtype)? {
+        for row in parity::compare(path, dtype, args.fusion == Fusion::On)? {
             let verdict = if row.passes() { "pass".into() } else { format!("FAIL {}", row.worst) };
             all &= row.passes();
             println!(

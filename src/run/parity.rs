@@ -68,6 +68,7 @@ struct Golden<'a> {
     tensors: BTreeMap<String, Tensor>,
     metadata: HashMap<String, String>,
     dtype: DType,
+    fused: bool,
 }
 
 impl Golden<'_> {
@@ -111,6 +112,7 @@ impl Golden<'_> {
             classes: self.setting("classes")?,
             image_channels: images,
             stem_multiplier: self.setting("stem_multiplier")?,
+            fused: self.fused,
         })
     }
     fn hyper(&self) -> Result<Hyper> {
@@ -162,10 +164,10 @@ fn channels_last(images: &Tensor) -> Result<Tensor> {
     Tensor::from_f64([n, h, w, c], &to, DType::F64)
 }
 
-/// Computes every `expect/*` key of the file at `path` in `dtype` (`F32` or `F64`); one row a group.
-pub fn compare(path: &Path, dtype: DType) -> Result<Vec<Row>> {
+/// Computes every `expect/*` key of the file at `path` in `dtype` (`F32` or `F64`), on the fused path or on the reference path; one row a group.
+pub fn compare(path: &Path, dtype: DType, fused: bool) -> Result<Vec<Row>> {
     let (tensors, metadata) = safetensors_read(path)?;
-    let golden = Golden { path, tensors: tensors.into_iter().collect(), metadata, dtype };
+    let golden = Golden { path, tensors: tensors.into_iter().collect(), metadata, dtype, fused };
     let wants: Vec<&str> = golden.tensors.keys().filter_map(|k| k.strip_prefix("expect/")).collect();
     if wants.is_empty() {
         return Err(golden.wrong("it has no expect/* tensors".into()));

@@ -29,6 +29,8 @@ pub struct CnnConfig {
     pub image_channels: usize,
     /// The stem has this many times C channels.
     pub stem_multiplier: usize,
+    /// Use the fused operations; without, every operation is one of its own: slower, larger, the reference.
+    pub fused: bool,
 }
 
 impl Default for CnnConfig {
@@ -43,6 +45,7 @@ impl Default for CnnConfig {
             classes: 10,
             image_channels: 3,
             stem_multiplier: 3,
+            fused: true,
         }
     }
 }
@@ -81,6 +84,7 @@ pub struct CnnSupernet {
     classifier: Linear,
     kinds: Vec<CellKind>,
     nodes: usize,
+    fused: bool,
     layout: Arc<Layout>,
     norms: Vec<(String, usize)>,
 }
@@ -126,6 +130,7 @@ impl CnnSupernet {
             classifier,
             kinds: vec![kind("normal"), kind("reduce")],
             nodes: *nodes,
+            fused: config.fused,
             layout,
             norms,
         })
@@ -143,6 +148,7 @@ impl Supernet for CnnSupernet {
         &self.kinds
     }
     fn forward(&self, cx: &mut Context, images: Var, mix: &[Var]) -> Result<Var> {
+        cx.fused = self.fused;
         let stem = self.stem.forward(cx, images)?;
         let mut last = [stem, stem];
         for (kind, cell) in &self.cells {

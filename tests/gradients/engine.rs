@@ -165,8 +165,13 @@ fn logits(mut tape: Tape, images: Tensor) -> (Tape, Var) {
         .collect();
     let images = tape.constant(images);
     let mut running = RunningStats::new(net.norms(), DType::F64);
-    let mut cx =
-        Context { tape: &mut tape, weights: &weights, mode: NormMode::Running, running: &mut running };
+    let mut cx = Context {
+        tape: &mut tape,
+        weights: &weights,
+        mode: NormMode::Running,
+        fused: false,
+        running: &mut running,
+    };
     let y = net.forward(&mut cx, images, &mix).unwrap();
     (tape, y)
 }

@@ -1,6 +1,7 @@
 //! Operations and their derivatives in float64: the registry of cases, random sizes, and the engine's promises.
 
 mod engine;
+mod fused;
 mod random;
 mod registry;
 mod shapes;

@@ -3,6 +3,7 @@
 //! The constructors take sizes, so that property tests can draw them.
 
 pub mod channel;
+pub mod fused;
 pub mod image;
 pub mod mixed;
 pub mod pointwise;
@@ -115,7 +116,8 @@ fn constant(tape: &mut Tape, value: &Tensor, like: Var) -> Result<Var> {
 
 /// Every operation, at sizes that are quick to check.
 pub fn cases() -> Vec<Case> {
-    [pointwise::cases(), channel::cases(), image::cases(), mixed::cases()].into_iter().flatten().collect()
+    let all = [pointwise::cases(), channel::cases(), image::cases(), mixed::cases(), fused::cases()];
+    all.into_iter().flatten().collect()
 }
 
 /// The operations of a search at the shapes that it uses: C = 16 on 32 x 32 and C = 64 on 8 x 8, `batch` images.

@@ -45,7 +45,7 @@ impl ReluConv {
         let d = self.depthwise().shape(&ins[..2])?;
         Ok([d, Conv(POINTWISE).shape(&[d, ins[2]])?])
     }
-    fn sizes<'a>(&self, x: &'a Tensor, pointwise: &Tensor) -> kernel::Sizes {
+    fn sizes(&self, x: &Tensor, pointwise: &Tensor) -> kernel::Sizes {
         kernel::Sizes {
             window: self.window,
             dims: x.shape().nhwc().unwrap_or([1; 4]),
@@ -72,6 +72,10 @@ impl Op for ReluConv {
         Cost::products(ins, z, macs as u64)
     }
     fn run(&self, ins: &[&Tensor], out: &mut Out) -> Result<()> {
+        if out.accumulate {
+            // the statistics are those of z alone
+            return Err(Error::shape(self.name(), "its result cannot be added to another"));
+        }
         let sizes = self.sizes(ins[0], ins[2]);
         on_real!(out.value.dtype(), R => {
             let [x, d, p] = [0, 1, 2].map(|i| ins[i].as_slice::<R>());

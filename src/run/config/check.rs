@@ -15,6 +15,7 @@ impl SearchConfig {
         self.check_space()?;
         self.check_search()?;
         self.check_rates()?;
+        one_of("run.fusion", &self.run.fusion, &["on", "off"])?;
         check_device(&self.run.device)
     }
 

@@ -92,6 +92,7 @@ pub const KEYS: &[Key] = &[
     key("alpha.weight_decay", "alpha-weight-decay", "DECAY", "L2 penalty, added to the gradient", PUBLISHED),
     key("alpha.init_scale", "alpha-init-scale", "STD", "Standard deviation of the initial architecture parameters", PUBLISHED),
     free("run.device", "device", "DEVICE", "Where to compute: auto, cpu or cuda[:N]; auto takes the best that this build has", OCHE),
+    key("run.fusion", "fusion", "on|off", "Operations that do the work of several in one pass; off computes each by itself, slower, as the reference", OCHE),
     free("run.threads", "threads", "N", "Worker threads, which do not change the numbers; 0 for one per core", OCHE),
     free("run.out", "out", "DIR", "New folder for the results; empty for runs/search-<data>-<time>", OCHE),
     free("run.checkpoint_steps", "checkpoint-steps", "N", "Write a checkpoint every N steps besides those at epoch ends; 0 for epoch ends only", OCHE),

@@ -84,6 +84,7 @@ pub struct Alpha {
 #[serde(deny_unknown_fields, default)]
 pub struct Run {
     pub device: String,
+    pub fusion: String,
     pub threads: usize,
     pub out: PathBuf,
     pub checkpoint_steps: usize,
@@ -147,7 +148,14 @@ impl Default for Alpha {
 }
 impl Default for Run {
     fn default() -> Self {
-        Self { device: "auto".into(), threads: 0, out: PathBuf::new(), checkpoint_steps: 100, quiet: false }
+        Self {
+            device: "auto".into(),
+            fusion: "on".into(),
+            threads: 0,
+            out: PathBuf::new(),
+            checkpoint_steps: 100,
+            quiet: false,
+        }
     }
 }
 
