@@ -1,4 +1,4 @@
-//! Golden files computed by PyTorch: every key of each, in both precisions.
+//! Golden files computed by PyTorch: every key of each, in both precisions and on both paths.
 
 use oche::run::parity;
 use oche::tensor::DType;
@@ -18,11 +18,12 @@ fn golden_files_are_reproduced() {
     let paths = entries.filter_map(|e| e.ok().map(|e| e.path()));
     let files: Vec<PathBuf> = paths.filter(|p| p.extension().is_some_and(|e| e == "safetensors")).collect();
     assert!(!files.is_empty(), "{} has no golden file", folder.display());
-    for (file, dtype) in files.iter().flat_map(|f| [(f, DType::F64), (f, DType::F32)]) {
-        let rows = parity::compare(file, dtype).unwrap();
+    let ways = [(DType::F64, true), (DType::F64, false), (DType::F32, true), (DType::F32, false)];
+    for (file, (dtype, fused)) in files.iter().flat_map(|f| ways.map(|way| (f, way))) {
+        let rows = parity::compare(file, dtype, fused).unwrap();
         assert!(rows.len() >= 10, "{}: {} groups", file.display(), rows.len());
         for row in rows {
-            assert!(row.passes(), "{}, {dtype:?}: {row:?}", file.display());
+            assert!(row.passes(), "{}, {dtype:?}, fused {fused}: {row:?}", file.display());
         }
     }
 }
