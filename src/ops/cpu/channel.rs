@@ -145,16 +145,6 @@ impl Terms<1> for TimesNormalised {
     }
 }
 
-/// a and a b
-#[derive(Clone, Copy)]
-pub struct WithProduct;
-impl Terms<2> for WithProduct {
-    #[inline(always)]
-    fn of<V: Vector>(self, a: V, b: V, _p: [V; 2]) -> [V; 2] {
-        [a, a.mul(b)]
-    }
-}
-
 /// Sums of `S` terms, position by position of a row, over all rows of a slice; four vectors at a time in registers.
 struct Sums<'a, R, T, const S: usize> {
     a: &'a [R],

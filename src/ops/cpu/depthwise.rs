@@ -9,7 +9,7 @@ mod plan;
 
 use super::Window;
 use super::correlate::{GROUP, Spacing, correlate, dot, within};
-use super::padded::copy;
+use super::padded::{Map, copy};
 use super::scratch::Scratch;
 use super::slide;
 use crate::device::real::Real;
@@ -29,7 +29,7 @@ pub fn forward<R: Real>(w: &Window, dims: [usize; 4], x: &[R], weight: &[R], y: 
     y.par_chunks_mut(out).zip(x.par_chunks(image)).for_each_init(
         || plan.copy_of_image(),
         |padded, (y, x)| {
-            let job = Forward { plan: &plan, pattern: &pattern, x, padded, y, accumulate };
+            let job = Forward { plan: &plan, pattern: &pattern, x, map: &Map::Same, padded, y, accumulate };
             dispatch_for(plan.isa, plan.lanes, job);
         },
     );
@@ -70,7 +70,7 @@ pub fn weight_grad<R: Real>(w: &Window, dims: [usize; 4], x: &[R], dy: &[R], dw:
         |(padded, sums), (part, (x, dy))| {
             sums.fill(R::ZERO);
             for (x, dy) in x.chunks(image).zip(dy.chunks(out)) {
-                let job = WeightGrad { plan: &plan, groups: &groups, x, padded, dy, sums };
+                let job = WeightGrad { plan: &plan, groups: &groups, x: Some(x), padded, dy, sums };
                 dispatch_for(plan.isa, plan.lanes, job);
             }
             plan.fold(sums, part);
@@ -124,10 +124,10 @@ impl<R: Real> Passes<R> {
     pub fn tap_sums_len(&self) -> usize {
         self.over_input.window.taps() * self.over_input.spacing.period
     }
-    /// y = x * w
-    pub fn forward(&self, x: &[R], padded: &mut [R], y: &mut [R]) {
+    /// y = map(x) * w; leaves map(x) in `padded`
+    pub fn forward(&self, x: &[R], map: &Map<R>, padded: &mut [R], y: &mut [R]) {
         let (plan, pattern) = (&self.over_input, &self.forward[..]);
-        dispatch_for(plan.isa, plan.lanes, Forward { plan, pattern, x, padded, y, accumulate: false });
+        dispatch_for(plan.isa, plan.lanes, Forward { plan, pattern, x, map, padded, y, accumulate: false });
     }
     /// dx = the gradient with respect to the input
     pub fn input_grad(&self, dy: &[R], padded: &mut [R], row: &mut [R], dx: &mut [R]) {
@@ -135,10 +135,12 @@ impl<R: Real> Passes<R> {
         let job = InputGrad { plan, pattern, dy, padded, row, dx, accumulate: false };
         dispatch_for(plan.isa, plan.lanes, job);
     }
-    /// sums += the weight gradient, to be folded by [`Self::fold`] after some images
-    pub fn weight_grad(&self, x: &[R], padded: &mut [R], dy: &[R], sums: &mut [R]) {
+    /// sums += the weight gradient for the input that [`Self::forward`] left in `padded`; to be folded by
+    /// [`Self::fold`] after some images
+    pub fn weight_grad(&self, padded: &mut [R], dy: &[R], sums: &mut [R]) {
         let plan = &self.over_input;
-        dispatch_for(plan.isa, plan.lanes, WeightGrad { plan, groups: &self.groups, x, padded, dy, sums });
+        let job = WeightGrad { plan, groups: &self.groups, x: None, padded, dy, sums };
+        dispatch_for(plan.isa, plan.lanes, job);
     }
     /// part[tap][c] = what `sums` hold for it
     pub fn fold(&self, sums: &[R], part: &mut [f64]) {
@@ -150,6 +152,7 @@ struct Forward<'a, R> {
     plan: &'a Plan<R>,
     pattern: &'a [R],
     x: &'a [R],
+    map: &'a Map<'a, R>,
     padded: &'a mut [R],
     y: &'a mut [R],
     accumulate: bool,
@@ -168,7 +171,7 @@ impl<R: Real> Kernel<R> for Forward<'_, R> {
             let need = taps.last().map_or(0, |t| top + t.row + 1 - rows.start);
             // SAFETY: `source` was laid out to hold every row and tap of this pass.
             unsafe {
-                source.fill::<V>(self.x.as_ptr(), filled..need, self.padded.as_mut_ptr());
+                source.fill::<V>(self.x.as_ptr(), filled..need, self.padded.as_mut_ptr(), self.map);
                 let from = self.padded.as_ptr().add(top * source.row_stride);
                 let out = self.y.as_mut_ptr().add(oy * plan.spacing.len);
                 plan.row::<V>(taps, from, self.pattern.as_ptr(), out, plan.spacing, self.accumulate);
@@ -210,7 +213,7 @@ impl<R: Real> Kernel<R> for InputGrad<'_, R> {
                 let spacing = Spacing { len, plain_step, ..plan.spacing };
                 // SAFETY: as in the forward pass; pixel `first` and every `sx`-th after it are in the row.
                 unsafe {
-                    source.fill::<V>(self.dy.as_ptr(), filled..need, self.padded.as_mut_ptr());
+                    source.fill::<V>(self.dy.as_ptr(), filled..need, self.padded.as_mut_ptr(), &Map::Same);
                     let from = self.padded.as_ptr().add(top * source.row_stride + left * channels);
                     let out = self.dx.as_mut_ptr().add((iy * width + first) * channels);
                     if direct {
@@ -256,7 +259,8 @@ unsafe fn spread<V: Vector>(
 struct WeightGrad<'a, R> {
     plan: &'a Plan<R>,
     groups: &'a [Range<usize>],
-    x: &'a [R],
+    /// Copied to `padded` first; if none, it is there already.
+    x: Option<&'a [R]>,
     padded: &'a mut [R],
     dy: &'a [R],
     sums: &'a mut [R],
@@ -268,8 +272,10 @@ impl<R: Real> Kernel<R> for WeightGrad<'_, R> {
     fn run<V: Vector<Elem = R>>(self) {
         let Self { plan, .. } = self;
         let (source, row) = (&plan.source, plan.spacing);
-        // SAFETY: as in the forward pass.
-        unsafe { source.fill::<V>(self.x.as_ptr(), 0..source.size[0], self.padded.as_mut_ptr()) };
+        if let Some(x) = self.x {
+            // SAFETY: as in the forward pass.
+            unsafe { source.fill::<V>(x.as_ptr(), 0..source.size[0], self.padded.as_mut_ptr(), &Map::Same) };
+        }
         let strides = [source.row_stride * plan.window.stride[0], row.len];
         for r in (0..row.period.min(row.len)).step_by(V::LANES) {
             for group in self.groups {

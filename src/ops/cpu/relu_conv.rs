@@ -1,8 +1,9 @@
 //! Relu, depthwise and 1 x 1 convolution of one image at a time, with everything between in the cache.
 
-use super::channel::{Moments, WithProduct, apply_part, expand, part_sums};
+use super::channel::{Moments, WithNormalised, apply_part, expand, part_sums};
 use super::depthwise::{PARTS, Passes};
 use super::gemm::{OuterSum, Packed};
+use super::padded::Map;
 use super::scratch::Scratch;
 use crate::ops::batch_norm::EPSILON;
 use crate::ops::window::Window;
@@ -16,20 +17,17 @@ pub struct Sizes {
     pub channels: usize,
 }
 
-/// a = max(x, 0), or max((x - m) r, 0) with rows of mean and r; NaN stays.
-fn activate<R: Real>(x: &[R], rows: &[Vec<R>], normed: bool, a: &mut [R]) {
-    let relu = |x: R| if x < R::ZERO { R::ZERO } else { x };
-    match normed {
-        true => apply_part(x, x, rows, a, false, move |x, _, p| relu((x - p[0]) * p[1])),
-        false => apply_part(x, x, rows, a, false, move |x, _, _| relu(x)),
-    }
-}
+/// Mean and r of each channel, repeated along a row of the image.
+struct Norm<R>(Option<[Vec<R>; 2]>);
 
-/// Rows of mean and r; of zeros if there is no norm.
-fn stat_rows<R: Real>(stats: Option<(&[R], &[R])>, c: usize) -> Vec<Vec<R>> {
-    match stats {
-        Some((mean, r)) => expand(&[mean, r]),
-        None => expand(&[&vec![R::ZERO; c][..]]),
+impl<R: Real> Norm<R> {
+    fn new(stats: Option<(&[R], &[R])>, row: usize) -> Self {
+        let repeat =
+            |p: &[R]| p.iter().copied().cycle().take(row.max(p.len() * 64_usize.div_ceil(p.len()))).collect();
+        Self(stats.map(|(mean, r)| [repeat(mean), repeat(r)]))
+    }
+    fn map(&self) -> Map<'_, R> {
+        self.0.as_ref().map_or(Map::Relu, |[mean, r]| Map::NormRelu([mean, r]))
     }
 }
 
@@ -46,17 +44,16 @@ pub fn forward<R: Real>(
     let Sizes { window, dims: [n, .., c], channels: co } = *sizes;
     let passes = Passes::<R>::new(&window, sizes.dims, depthwise);
     let packed = Packed::new(c, co, |k, n| pointwise[n * c + k]);
-    let rows = stat_rows(stats, c);
+    let norm = Norm::new(stats, sizes.dims[2] * c);
     let (image, out) = (x.len() / n, z.len() / n);
     // mean and centred sum of squares of every image
     let moments: Vec<Vec<[f64; 2]>> = z
         .par_chunks_mut(out)
         .zip(x.par_chunks(image))
         .map_init(
-            || (passes.forward_scratch(), Scratch::new(image), Scratch::new(out / co * c)),
-            |(padded, a, d), (z, x)| {
-                activate(x, &rows, stats.is_some(), a);
-                passes.forward(a, padded, d);
+            || (passes.forward_scratch(), Scratch::new(out / co * c)),
+            |(padded, d), (z, x)| {
+                passes.forward(x, &norm.map(), padded, d);
                 packed.times(d, z, false);
                 image_moments(z, co)
             },
@@ -79,6 +76,12 @@ fn image_moments<R: Real>(z: &[R], c: usize) -> Vec<[f64; 2]> {
     let [sum, square] = part_sums(z, z, c, [shift, shift], Moments);
     let m = (z.len() / c) as f64;
     (0..c).map(|i| [z[i].f64() + sum[i] / m, (square[i] - sum[i] * sum[i] / m).max(0.0)]).collect()
+}
+
+/// What the relu of `z` lets through.
+#[inline(always)]
+fn open<R: Real>(g: R, z: R) -> R {
+    if z > R::ZERO { g } else { R::ZERO }
 }
 
 /// What a part of the batch adds up.
@@ -107,7 +110,12 @@ pub fn gradient<R: Real>(
     let passes = Passes::<R>::new(&window, sizes.dims, depthwise);
     let packed = Packed::new(co, c, |k, n| pointwise[k * c + n]);
     let outer = OuterSum::<R>::new(co, c);
-    let rows = stat_rows(stats, c);
+    let norm = Norm::new(stats, sizes.dims[2] * c);
+    let none = vec![R::ZERO; c];
+    let rows = match stats {
+        Some((mean, r)) => expand(&[mean, r]),
+        None => expand(&[&none[..]]),
+    };
     let (image, out) = (x.len() / n, dz.len() / n);
     let (group, taps) = (n.div_ceil(PARTS), window.taps());
     let (wants_weights, wants_sums) = (weights.is_some(), sums.is_some());
@@ -124,22 +132,24 @@ pub fn gradient<R: Real>(
                 };
                 spare.tap_sums.fill(R::ZERO);
                 for (du, (x, dz)) in du.chunks_mut(image).zip(x.chunks(image).zip(dz.chunks(out))) {
-                    let Spare { padded, padded_back, row, a, d, dd, da, tap_sums, outer: spare_outer } =
-                        spare;
-                    activate(x, &rows, stats.is_some(), a);
+                    let Spare { padded, padded_back, row, d, dd, da, tap_sums, outer: spare_outer } = spare;
                     packed.times(dz, dd, false);
                     if wants_weights {
-                        passes.forward(a, padded, d);
+                        passes.forward(x, &norm.map(), padded, d);
                         outer.add(dz, d, &mut part.pointwise, spare_outer);
-                        passes.weight_grad(a, padded, dd, tap_sums);
+                        passes.weight_grad(padded, dd, tap_sums);
                     }
                     passes.input_grad(dd, padded_back, row, da);
-                    // a > 0 is where the relu let through; elsewhere a is 0
-                    let masked = |da: R, a: R, _| if a > R::ZERO { da } else { R::ZERO };
-                    apply_part(da, a, &rows, du, accumulate, masked);
+                    match stats {
+                        None => apply_part(da, x, &rows, du, accumulate, |da, x, _| open(da, x)),
+                        Some(_) => {
+                            let normed = |da, x, p: [R; 4]| open(da, (x - p[0]) * p[1]);
+                            apply_part(da, x, &rows, du, accumulate, normed);
+                        }
+                    }
                     if wants_sums {
-                        let none = &rows[0];
-                        part.sums.push(part_sums(du, a, c, [none, none], WithProduct));
+                        let rows = [&rows[0][..], &rows[rows.len() - 1][..]];
+                        part.sums.push(part_sums(du, x, c, rows, WithNormalised));
                     }
                 }
                 if wants_weights {
@@ -169,7 +179,6 @@ struct Spare<R> {
     padded: Scratch<R>,
     padded_back: Scratch<R>,
     row: Scratch<R>,
-    a: Scratch<R>,
     d: Scratch<R>,
     dd: Scratch<R>,
     da: Scratch<R>,
@@ -184,7 +193,6 @@ impl<R: Real> Spare<R> {
             padded: passes.forward_scratch(),
             padded_back,
             row,
-            a: Scratch::new(image),
             d: Scratch::new(between),
             dd: Scratch::new(between),
             da: Scratch::new(image),
