@@ -2,7 +2,7 @@
 
 use super::SearchConfig;
 use super::keys::not_known;
-use crate::data::{IMAGE_SIZES, NAMES};
+use crate::data::{IMAGE_SIZES, NAMES, SYNTHETIC_IMAGES};
 use crate::error::{Error, Result};
 use crate::space::genotype::CANDIDATES;
 
@@ -50,7 +50,12 @@ impl SearchConfig {
             format!("is {portion}, must lie between 0 and 1, both excluded")
         })?;
         if synthetic {
-            within("data.train_images", data.train_images, 4, 10_000_000)?;
+            within(
+                "data.train_images",
+                data.train_images,
+                *SYNTHETIC_IMAGES.start(),
+                *SYNTHETIC_IMAGES.end(),
+            )?;
             let train = (data.train_images as f64 * portion).floor() as usize;
             let half = train.min(data.train_images - train);
             require(half >= 2, "data.train_portion", || {
