@@ -327,13 +327,7 @@ fn build(config: &SearchConfig) -> Result<(ImageSet, Searcher)> {
         train_images: (d.name == "synthetic").then_some(d.train_images),
     })?
     .train;
-    if !images.height.is_multiple_of(4) || !images.width.is_multiple_of(4) {
-        let what = format!(
-            "images of {} x {} pixels cannot be halved twice; choose a multiple of 4 with --image-size",
-            images.height, images.width
-        );
-        return Err(Error::config("data.image_size", what));
-    }
+    config.check_images(images.height, images.width)?;
     let net = CnnSupernet::new(&CnnConfig {
         channels: s.channels,
         cells: s.cells,
