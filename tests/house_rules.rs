@@ -45,7 +45,7 @@ fn sources() -> BTreeMap<String, String> {
 fn code(text: &str) -> String {
     let program = text.split("#[cfg(test)]\nmod tests").next().unwrap();
     let line = |line: &str| match line.find("//") {
-        Some(at) if line[..at].matches('"').count() % 2 == 0 => line[..at].to_owned(),
+        Some(at) if line[..at].matches('"').count().is_multiple_of(2) => line[..at].to_owned(),
         _ => line.to_owned(),
     };
     program.lines().map(line).collect::<Vec<_>>().join("\n")
