@@ -24,7 +24,7 @@ const MACROS: [(&str, &str); 1] = [("on_real", "tensor")];
 
 const MOST_LINES: usize = 450;
 
-/// Every source file by its path below `src`.
+/// Every source file by its path below `src`, without `tests.rs`, the unit tests that have a file of their own.
 fn sources() -> BTreeMap<String, String> {
     fn walk(dir: &Path, files: &mut Vec<PathBuf>) {
         for entry in fs::read_dir(dir).unwrap() {
@@ -36,7 +36,9 @@ fn sources() -> BTreeMap<String, String> {
     let mut files = vec![];
     walk(&root, &mut files);
     let name = |path: &Path| path.strip_prefix(&root).unwrap().to_str().unwrap().replace('\\', "/");
-    files.retain(|path| path.extension().is_some_and(|extension| extension == "rs"));
+    files.retain(|path| {
+        path.extension().is_some_and(|extension| extension == "rs") && !path.ends_with("tests.rs")
+    });
     assert!(files.len() > 50, "sources not found");
     files.iter().map(|path| (name(path), fs::read_to_string(path).unwrap())).collect()
 }
