@@ -72,7 +72,8 @@ fn a_resumed_run_has_the_settings_of_its_folder() {
     assert!(flags(&["--resume", run, "--threads", "2"]).unwrap().can_resume(&stored, &path).is_ok());
     assert!(SearchArgs::try_parse_from(["search", "--resume", run, "--out", "x"]).is_err());
     assert!(
-        message(flags(&["--resume", "no/such/run"])).starts_with("cannot read no/such/run/config.toml: ")
+        message(flags(&["--resume", "no/such/run"]))
+            .starts_with("--resume: no/such/run is not the folder of a run")
     );
 }
 
@@ -159,7 +160,7 @@ fn a_value_out_of_range_is_one_sentence_with_its_key() {
             &["--image-size", "30"],
             "data.image_size: 30 pixels cannot be halved twice; choose a multiple of 4, such as 28",
         ),
-        (&["--image-size", "0"], "data.image_size: is 0, must be from 8 to 1024"),
+        (&["--image-size", "4"], "data.image_size: is 4, must be from 8 to 512"),
         (&["--channels", "7"], "space.channels: 7 channels cannot be split in two"),
         (&["--channels", "0"], "space.channels: 0 channels cannot be split in two"),
         (&["--channels", "many"], "--channels: must be a whole number, not \"many\""),
@@ -180,7 +181,7 @@ fn a_value_out_of_range_is_one_sentence_with_its_key() {
         (&["--train-portion", "1"], "data.train_portion: is 1, must lie between 0 and 1"),
         (&["--train-portion", "nan"], "data.train_portion: is NaN, must lie"),
         (&["--train-portion", "0.0001"], "data.train_portion: leaves a half of 0 of 2000 images"),
-        (&["--train-images", "3"], "data.train_images: is 3, must be from 4"),
+        (&["--train-images", "3"], "data.train_images: is 3, must be from 10"),
         (&["--crop-padding", "32"], "data.crop_padding: is 32, must be less than data.image_size, 32"),
         (&["--cutout", "33"], "data.cutout: is 33, must not exceed data.image_size, 32"),
         (&["--learning-rate", "0"], "weights.learning_rate: is 0, must be a finite number above 0"),

@@ -59,7 +59,10 @@ fn real_data(part: &str) -> Option<PathBuf> {
 
 #[test]
 fn a_request_that_makes_no_sense_is_told_before_any_file_is_read() {
-    complaint(load(&request("cifar", None)), &["dataset", "`cifar`", "synthetic", "did you mean `cifar10`?"]);
+    complaint(
+        load(&request("cifar", None)),
+        &["data.name", "`cifar`", "synthetic", "did you mean `cifar10`?"],
+    );
     complaint(
         load(&request("wikitext", None)),
         &["`wikitext` is none of cifar10, cifar100, idx, folder, synthetic"],
@@ -73,7 +76,7 @@ fn a_request_that_makes_no_sense_is_told_before_any_file_is_read() {
             &["no/such/place", "does not exist"],
         );
     }
-    complaint(load(&request("synthetic", Some(Path::new(".")))), &["data_dir", "synthetic"]);
+    complaint(load(&request("synthetic", Some(Path::new(".")))), &["data.dir", "synthetic"]);
     for size in [0, 7, 513] {
         let sized = Request { image_size: Some(size), ..request("synthetic", None) };
         complaint(load(&sized), &["image_size", &format!("{size} is outside 8 to 512")]);

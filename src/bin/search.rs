@@ -1,14 +1,19 @@
 //! `search`: finds a cell by differentiable architecture search. `search --help` explains every setting.
 
-use clap::Parser;
-use oche::run::cli::{SearchArgs, resolve};
+use oche::run::cli::{SearchArgs, parse, resolve};
 use oche::run::interrupt;
 use oche::run::search::{Outcome, SearchRun};
 use oche::{Error, Result};
+use std::io::{ErrorKind, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    match run(&SearchArgs::parse()) {
+    let args = match parse() {
+        Ok(args) => args,
+        Err(status) => return status,
+    };
+    match run(&args) {
         Ok(Outcome::Finished) => ExitCode::SUCCESS,
         Ok(Outcome::Interrupted) => ExitCode::from(interrupt::EXIT_STATUS as u8),
         Err(e) => {
@@ -21,8 +26,7 @@ fn main() -> ExitCode {
 fn run(args: &SearchArgs) -> Result<Outcome> {
     let config = resolve(args)?;
     if args.print_config {
-        print!("{}", config.to_toml());
-        return Ok(Outcome::Finished);
+        return print(&config.to_toml()).map(|()| Outcome::Finished);
     }
     interrupt::install()?;
     // everything runs inside the pool, so that small operations need not be handed over to it
@@ -32,4 +36,15 @@ fn run(args: &SearchArgs) -> Result<Outcome> {
         Some(folder) => SearchRun::resume(config, folder)?.run(),
         None => SearchRun::start(config)?.run(),
     })
+}
+
+/// Prints `text`, which is all that was asked for: a full disk is an error, a reader that has seen enough is none.
+fn print(text: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(e) if e.kind() != ErrorKind::BrokenPipe => {
+            Err(Error::io("write to", Path::new("standard output"))(e))
+        }
+        _ => Ok(()),
+    }
 }

@@ -106,14 +106,17 @@ impl Checkpoint {
             Ok(checkpoint) => return Ok((checkpoint, None)),
             Err(e) => e,
         };
-        // Between its two renames `save` leaves the new file whole under its temporary name.
+        // Between its two renames `save` leaves the new file whole under its temporary name: nothing is lost then.
         let temporary = folder::temporary(&newest);
-        for other in [&temporary, &previous] {
-            if let Ok(checkpoint) = Self::read(other) {
-                let warning =
-                    format!("{damage}; going on from the checkpoint before it, {}", other.display());
-                return Ok((checkpoint, Some(warning)));
-            }
+        if !newest.exists()
+            && let Ok(checkpoint) = Self::read(&temporary)
+        {
+            let _ = folder::rename(&temporary, &newest); // if it fails, the next load finds it where it is
+            return Ok((checkpoint, None));
+        }
+        if let Ok(checkpoint) = Self::read(&previous) {
+            let warning = format!("{damage}; going on from the checkpoint before it, {}", previous.display());
+            return Ok((checkpoint, Some(warning)));
         }
         if !newest.exists() && !previous.exists() {
             let what = "holds no checkpoint to go on from; name the folder of a run or start a new one";

@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use clap::builder::{OsStr, ValueParser};
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, Parser, ValueEnum};
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 /// Finds a network's cell by gradient descent on the architecture (DARTS).
 ///
@@ -77,12 +78,44 @@ fn arg(key: &'static Key) -> Arg {
     }
 }
 
+/// The flags of this process or, if there is nothing to run, its exit status: help and version are shown, a mistake
+/// is told in one line.
+pub fn parse() -> Result<SearchArgs, ExitCode> {
+    SearchArgs::try_parse().map_err(|e| {
+        if e.use_stderr() {
+            eprintln!("error: {}", one_sentence(&e));
+        } else {
+            let _ = e.print(); // a reader that went away (search --help | head) has seen enough
+        }
+        ExitCode::from(e.exit_code() as u8)
+    })
+}
+
+/// What `mistake` says, and its tips, without the usage that follows.
+pub fn one_sentence(mistake: &clap::Error) -> String {
+    let text = mistake.to_string();
+    let said = text.lines().take_while(|line| !line.trim().is_empty()).map(str::trim);
+    let said = said.collect::<Vec<_>>().join(" ");
+    let tips = text.lines().filter_map(|line| line.trim().strip_prefix("tip: "));
+    let parts: Vec<&str> = std::iter::once(said.trim_start_matches("error: ")).chain(tips).collect();
+    format!("{}; --help explains all flags", parts.join("; "))
+}
+
 /// The settings that `args` ask for: flags over file over defaults, checked.
 ///
 /// With `--resume` the file is the run's own unless `--config` names another. Fails with [`Error::ConfigFile`] on
 /// a file with an unknown key or a wrong type, with [`Error::Config`] on a value out of range.
 pub fn resolve(args: &SearchArgs) -> Result<SearchConfig> {
     let stored = args.resume.as_ref().map(|run| run.join(folder::CONFIG));
+    if let (Some(run), Some(stored), None) = (&args.resume, &stored, &args.config)
+        && !stored.is_file()
+    {
+        let what = format!("{} is not the folder of a run, it holds no {}", run.display(), folder::CONFIG);
+        return Err(Error::config(
+            "--resume",
+            format!("{what}; name a folder such as those in {}", folder::RUNS),
+        ));
+    }
     let base = match args.config.as_ref().or(stored.as_ref()) {
         Some(file) => SearchConfig::from_file(file)?,
         None => SearchConfig::default(),

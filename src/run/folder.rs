@@ -3,7 +3,7 @@
 use super::config::SearchConfig;
 use crate::error::{Error, Result};
 use chrono::{DateTime, Local};
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
@@ -24,6 +24,30 @@ pub fn create(config: &SearchConfig) -> Result<PathBuf> {
         return create_named(out).map(|()| out.clone());
     }
     create_dated(Path::new(RUNS), &format!("search-{}", config.data.name), Local::now())
+}
+
+/// Keeps every other search out of `folder` as long as the result lives, even if this process is killed.
+///
+/// A system that cannot lock a folder lets all in: that is no reason not to search.
+pub fn claim(folder: &Path) -> Result<Option<File>> {
+    let Ok(file) = File::open(folder) else { return Ok(None) };
+    match file.try_lock() {
+        Err(TryLockError::WouldBlock) => {
+            let what =
+                format!("folder {} is in use by another search; wait until it is over", folder.display());
+            Err(Error::config("run.out", what))
+        }
+        _ => Ok(Some(file)),
+    }
+}
+
+/// Takes away what a run that could not start has written into its folder, and the folder if that leaves it empty.
+pub fn undo(folder: &Path) {
+    for name in [CONFIG, METRICS, ALPHAS, super::checkpoint::NEWEST] {
+        // Whatever stays, stays: the error that brought us here is the one to tell.
+        let _ = fs::remove_file(folder.join(name));
+    }
+    let _ = fs::remove_dir(folder);
 }
 
 /// Makes `dir`; fails if there is something in it already.

@@ -8,7 +8,11 @@ use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-/// A row of `metrics.jsonl`. Losses are means over images in nats, accuracies in percent, times in seconds.
+/// A row of `metrics.jsonl`. Losses are means over images in nats, accuracies in percent, times in seconds; `epoch`
+/// and `step` (of its epoch) count from 0.
+///
+/// Of an epoch, `seconds` and `peak_bytes` (the most memory that tensors held at once) are those of the process that
+/// ended it: what an interrupted process did before is not in them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum Row {
@@ -83,24 +87,41 @@ pub fn read<R: DeserializeOwned>(path: &Path) -> Result<Vec<R>> {
 /// Keeps the rows for which `keep` holds, byte for byte, and drops the others and a torn last line; the file is
 /// replaced atomically, and only if there is something to drop. A missing file has no rows. Returns how many
 /// lines went.
-pub fn retain<R: DeserializeOwned>(path: &Path, mut keep: impl FnMut(&R) -> bool) -> Result<usize> {
-    let text = match std::fs::read(path) {
-        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(0),
-        text => text.map_err(Error::io("read", path))?,
-    };
-    let mut kept = Vec::with_capacity(text.len());
-    let mut dropped = usize::from(text.last().is_some_and(|&last| last != b'\n'));
-    for (i, line) in whole_lines(&text).enumerate() {
-        if keep(&parse(path, i, line)?) {
-            kept.extend_from_slice(line);
-        } else {
-            dropped += 1;
+pub fn retain<R: DeserializeOwned>(path: &Path, keep: impl FnMut(&R) -> bool) -> Result<usize> {
+    Trim::plan(path, keep)?.apply()
+}
+
+/// What [`retain`] will do to a file: planning finds every mistake in it, and changes nothing.
+#[derive(Debug)]
+pub struct Trim {
+    path: PathBuf,
+    kept: Vec<u8>,
+    dropped: usize,
+}
+
+impl Trim {
+    pub fn plan<R: DeserializeOwned>(path: &Path, mut keep: impl FnMut(&R) -> bool) -> Result<Self> {
+        let text = match std::fs::read(path) {
+            Err(e) if e.kind() == ErrorKind::NotFound => Vec::new(),
+            text => text.map_err(Error::io("read", path))?,
+        };
+        let mut kept = Vec::with_capacity(text.len());
+        let mut dropped = usize::from(text.last().is_some_and(|&last| last != b'\n'));
+        for (i, line) in whole_lines(&text).enumerate() {
+            if keep(&parse(path, i, line)?) {
+                kept.extend_from_slice(line);
+            } else {
+                dropped += 1;
+            }
         }
+        Ok(Self { path: path.to_owned(), kept, dropped })
     }
-    if dropped > 0 {
-        folder::write_atomic(path, &kept)?;
+    pub fn apply(self) -> Result<usize> {
+        if self.dropped > 0 {
+            folder::write_atomic(&self.path, &self.kept)?;
+        }
+        Ok(self.dropped)
     }
-    Ok(dropped)
 }
 
 /// Lines that end in a newline, with it.

@@ -49,7 +49,11 @@ impl Progress {
         } else {
             ProgressDrawTarget::stderr_with_hz(8)
         };
-        Self { bar: ProgressBar::with_draw_target(None, target), quiet }
+        let bar = ProgressBar::with_draw_target(None, target);
+        if let Ok(nothing) = ProgressStyle::with_template("") {
+            bar.set_style(nothing); // until the first epoch starts
+        }
+        Self { bar, quiet }
     }
     /// Starts the bar of `epoch` (from 0) at `done` of `steps`.
     pub fn start_epoch(&self, epoch: usize, epochs: usize, steps: usize, done: usize) {

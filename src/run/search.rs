@@ -4,7 +4,7 @@ use super::checkpoint::{Checkpoint, NEWEST};
 use super::config::SearchConfig;
 use super::folder;
 use super::interrupt;
-use super::jsonl::{self, Alphas, Entropy, JsonLines, Row};
+use super::jsonl::{Alphas, Entropy, JsonLines, Row, Trim};
 use super::progress::{EpochNumbers, Progress, StepNumbers};
 use super::result;
 use super::state::{self, Position};
@@ -13,9 +13,10 @@ use crate::data::{self, ImageSet, Request, loader, split};
 use crate::device::memory;
 use crate::error::{Error, Result};
 use crate::nn::{Adam, Sgd, cosine};
-use crate::search::{Hyper, Searcher};
+use crate::search::{Hyper, Searcher, finite};
 use crate::space::cnn::{CnnConfig, CnnSupernet};
 use crate::tensor::DType;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -31,6 +32,8 @@ pub enum Outcome {
 pub struct SearchRun {
     config: SearchConfig,
     folder: PathBuf,
+    /// Keeps other searches out of the folder.
+    _claim: Option<File>,
     images: ImageSet,
     /// Indices of the halves that train the weights and the alphas.
     halves: (Vec<usize>, Vec<usize>),
@@ -48,36 +51,61 @@ impl SearchRun {
     pub fn start(config: SearchConfig) -> Result<Self> {
         let (images, searcher) = build(&config)?;
         let folder = folder::create(&config)?;
-        folder::write_atomic(&folder.join(folder::CONFIG), config.to_toml().as_bytes())?;
-        let run = Self::assemble(config, folder, images, searcher, Position::default())?;
-        run.save()?;
-        Ok(run)
+        let claim = folder::claim(&folder)?;
+        let begin = || {
+            folder::write_atomic(&folder.join(folder::CONFIG), config.to_toml().as_bytes())?;
+            let run = Self::assemble(config, (folder.clone(), claim), images, searcher, Position::default())?;
+            run.save().map(|()| run)
+        };
+        begin().inspect_err(|_| folder::undo(&folder))
     }
 
     /// The run in `folder`, from its newest whole checkpoint on.
     pub fn resume(config: SearchConfig, folder: &Path) -> Result<Self> {
+        let claim = folder::claim(folder)?;
         let (checkpoint, warning) = Checkpoint::load(folder)?;
         let file = folder.join(NEWEST);
         config.can_resume(&config.with_fixed(&state::settings(&checkpoint, &file)?, &file)?, &file)?;
         let (images, mut searcher) = build(&config)?;
         let position = state::unpack(&checkpoint, &mut searcher, &file)?;
-        jsonl::retain(&folder.join(folder::METRICS), |row: &Row| match row {
+        let metrics = Trim::plan(&folder.join(folder::METRICS), |row: &Row| match row {
             Row::Step { epoch, step, .. } => (*epoch, *step) < (position.epoch, position.step),
             Row::Epoch { epoch, .. } => *epoch < position.epoch,
         })?;
-        jsonl::retain(&folder.join(folder::ALPHAS), |row: &Alphas| row.epoch < position.epoch)?;
-        let run = Self::assemble(config, folder.to_owned(), images, searcher, position)?;
+        let alphas = Trim::plan(&folder.join(folder::ALPHAS), |row: &Alphas| row.epoch < position.epoch)?;
+        // everything is checked: from here on files change
+        metrics.apply()?;
+        alphas.apply()?;
+        let (stored, settings) = (folder.join(folder::CONFIG), config.to_toml());
+        if std::fs::read(&stored).ok().as_deref() != Some(settings.as_bytes()) {
+            folder::write_atomic(&stored, settings.as_bytes())?; // the next resume goes on with these
+        }
+        let run = Self::assemble(config, (folder.to_owned(), claim), images, searcher, position)?;
         if let Some(warning) = warning {
             eprintln!("warning: {warning}");
         }
-        let (epoch, step) = (position.epoch + 1, position.step);
-        run.progress.line(&format!("resumed in epoch {epoch} after {step} of its steps"));
+        run.progress.line(&run.standing());
         Ok(run)
+    }
+
+    /// Where a resumed run stands, in words.
+    fn standing(&self) -> String {
+        let Position { epoch, step, .. } = self.position;
+        if epoch >= self.config.search.epochs {
+            "resumed after its last epoch: nothing is left to search".into()
+        } else if self.at_limit() {
+            let limit = self.config.search.max_steps;
+            format!(
+                "resumed at its limit of {limit} steps; give a larger --max-steps, or 0 for none, to go on"
+            )
+        } else {
+            format!("resumed in epoch {} after {step} of its {} steps", epoch + 1, self.steps_per_epoch())
+        }
     }
 
     fn assemble(
         config: SearchConfig,
-        folder: PathBuf,
+        (folder, claim): (PathBuf, Option<File>),
         images: ImageSet,
         searcher: Searcher,
         position: Position,
@@ -90,6 +118,7 @@ impl SearchRun {
             pace: (0, Instant::now()),
             config,
             folder,
+            _claim: claim,
             images,
             searcher,
             position,
@@ -101,14 +130,17 @@ impl SearchRun {
         for line in result::heading(&self.config, &self.images, &self.halves, &self.searcher, &self.folder)? {
             self.progress.line(&line);
         }
-        while self.position.epoch < self.config.search.epochs && !self.at_limit() {
+        // an epoch that the limit cut short was dropped from the files by resuming: it is reported again
+        let mut more = self.more() || self.position.step > 0;
+        while more {
             if self.epoch()? == Outcome::Interrupted {
                 self.save()?;
                 self.progress.finish();
-                let folder = self.folder.display();
-                eprintln!("interrupted; the checkpoint is written, go on with: search --resume {folder}");
+                let (program, folder) = (program(), self.folder.display());
+                eprintln!("interrupted; the checkpoint is written, go on with: {program} --resume {folder}");
                 return Ok(Outcome::Interrupted);
             }
+            more = self.more();
         }
         self.progress.finish();
         let [height, width] = [self.images.height, self.images.width];
@@ -132,6 +164,10 @@ impl SearchRun {
     /// Steps of the whole run so far.
     fn steps_done(&self) -> usize {
         self.position.epoch * self.steps_per_epoch() + self.position.step
+    }
+
+    fn more(&self) -> bool {
+        self.position.epoch < self.config.search.epochs && !self.at_limit()
     }
 
     fn at_limit(&self) -> bool {
@@ -193,13 +229,8 @@ impl SearchRun {
         let (e, s) = (epoch as u64, 2 * step as u64);
         let train = loader::batch(&self.images, chosen, Some((&augment, seed, e, s)), DType::F32)?;
         let valid = loader::batch(&self.images, &drawn, Some((&augment, seed, e, s + 1)), DType::F32)?;
-        let report =
-            self.searcher.step(search.order, &train, &valid, learning_rate).map_err(|e| match e {
-                Error::NotFinite { what } => {
-                    Error::NotFinite { what: format!("epoch {}, step {}: {what}", epoch + 1, step + 1) }
-                }
-                other => other,
-            })?;
+        let report = self.searcher.step(search.order, &train, &valid, learning_rate);
+        let report = report.map_err(at(|| format!("epoch {}, step {}", epoch + 1, step + 1)))?;
         self.position.step += 1;
         self.position.images += chosen.len();
         self.position.correct += report.train_correct;
@@ -239,13 +270,17 @@ impl SearchRun {
 
     /// Loss and accuracy in percent over the validation half in evaluation mode; nothing if a signal came.
     fn validate(&mut self) -> Result<Option<(f64, f64)>> {
-        let (mut loss, mut correct) = (0.0, 0);
+        let ((mut loss, mut correct), Position { epoch, step, .. }) = ((0.0, 0), self.position);
         for chosen in self.halves.1.chunks(self.config.search.batch_size) {
             if interrupt::requested() {
                 return Ok(None);
             }
             let batch = loader::batch(&self.images, chosen, None, DType::F32)?;
-            let pass = self.searcher.evaluate(&batch)?;
+            let pass = self
+                .searcher
+                .evaluate(&batch)
+                .and_then(|pass| finite("validation", pass.loss).map(|()| pass));
+            let pass = pass.map_err(at(|| format!("epoch {}, validation after step {}", epoch + 1, step)))?;
             loss += pass.loss * chosen.len() as f64;
             correct += pass.correct;
         }
@@ -292,13 +327,7 @@ fn build(config: &SearchConfig) -> Result<(ImageSet, Searcher)> {
         train_images: (d.name == "synthetic").then_some(d.train_images),
     })?
     .train;
-    if !images.height.is_multiple_of(4) || !images.width.is_multiple_of(4) {
-        let what = format!(
-            "images of {} x {} pixels cannot be halved twice; choose a multiple of 4 with --image-size",
-            images.height, images.width
-        );
-        return Err(Error::config("data.image_size", what));
-    }
+    config.check_images(images.height, images.width)?;
     let net = CnnSupernet::new(&CnnConfig {
         channels: s.channels,
         cells: s.cells,
@@ -333,6 +362,19 @@ fn hyper(config: &SearchConfig) -> Hyper {
 fn augment(config: &SearchConfig) -> Augment {
     let d = &config.data;
     Augment { crop_padding: d.crop_padding, flip: d.flip, cutout: (d.cutout > 0).then_some(d.cutout) }
+}
+
+/// For `map_err`: says `where_` a value that is not finite came up.
+fn at(where_: impl FnOnce() -> String) -> impl FnOnce(Error) -> Error {
+    |e| match e {
+        Error::NotFinite { what } => Error::NotFinite { what: format!("{}: {what}", where_()) },
+        other => other,
+    }
+}
+
+/// How this program was called, for a command that can be copied.
+fn program() -> String {
+    std::env::args().next().unwrap_or_else(|| "search".into())
 }
 
 fn percent(part: usize, whole: usize) -> f64 {

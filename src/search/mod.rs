@@ -7,4 +7,4 @@ mod step;
 
 pub use bilevel::Order;
 pub use pass::{Pass, Want};
-pub use step::{Hyper, Searcher, StepReport};
+pub use step::{Hyper, Searcher, StepReport, finite};

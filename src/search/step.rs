@@ -169,7 +169,8 @@ impl Searcher {
     }
 }
 
-fn finite(which: &str, loss: f64) -> Result<()> {
+/// Fails if the `which` loss is not a number to go on with.
+pub fn finite(which: &str, loss: f64) -> Result<()> {
     if loss.is_finite() {
         return Ok(());
     }

@@ -2,7 +2,7 @@
 
 use super::SearchConfig;
 use super::keys::not_known;
-use crate::data::{IMAGE_SIZES, NAMES};
+use crate::data::{IMAGE_SIZES, NAMES, SYNTHETIC_IMAGES};
 use crate::error::{Error, Result};
 use crate::space::genotype::CANDIDATES;
 
@@ -39,19 +39,22 @@ impl SearchConfig {
         if size > 0 {
             within("data.image_size", size, smallest, largest)?;
         }
-        let size = if size > 0 { size } else { largest }; // that of the files is checked once they are read
-        require(data.crop_padding < size, "data.crop_padding", || {
-            format!("is {}, must be less than data.image_size, {size}", data.crop_padding)
-        })?;
-        require(data.cutout <= size, "data.cutout", || {
-            format!("is {}, must not exceed data.image_size, {size}", data.cutout)
-        })?;
+        match (size, data.name.as_str()) {
+            (0, "idx") => {} // is checked once the files are read
+            (0, _) => self.check_augmentation(32)?,
+            _ => self.check_augmentation(size)?,
+        }
         let portion = data.train_portion;
         require(portion > 0. && portion < 1., "data.train_portion", || {
             format!("is {portion}, must lie between 0 and 1, both excluded")
         })?;
         if synthetic {
-            within("data.train_images", data.train_images, 4, 10_000_000)?;
+            within(
+                "data.train_images",
+                data.train_images,
+                *SYNTHETIC_IMAGES.start(),
+                *SYNTHETIC_IMAGES.end(),
+            )?;
             let train = (data.train_images as f64 * portion).floor() as usize;
             let half = train.min(data.train_images - train);
             require(half >= 2, "data.train_portion", || {
@@ -59,6 +62,26 @@ impl SearchConfig {
             })?;
         }
         Ok(())
+    }
+
+    fn check_augmentation(&self, size: usize) -> Result<()> {
+        let data = &self.data;
+        require(data.crop_padding < size, "data.crop_padding", || {
+            format!("is {}, must be less than data.image_size, {size}", data.crop_padding)
+        })?;
+        require(data.cutout <= size, "data.cutout", || {
+            format!("is {}, must not exceed data.image_size, {size}", data.cutout)
+        })
+    }
+
+    /// What a search asks of the images that it was given.
+    pub fn check_images(&self, height: usize, width: usize) -> Result<()> {
+        require(height.is_multiple_of(4) && width.is_multiple_of(4), "data.image_size", || {
+            format!(
+                "images of {height} x {width} pixels cannot be halved twice; choose a multiple of 4 with --image-size"
+            )
+        })?;
+        self.check_augmentation(height.min(width))
     }
 
     fn check_space(&self) -> Result<()> {

@@ -231,7 +231,7 @@ impl SearchConfig {
     }
     /// The device that `run.device` comes down to, as shown to the user, with the reason if it was chosen here.
     pub fn device_label(&self) -> &'static str {
-        if self.run.device == "auto" { "cpu (auto: this build has no other)" } else { "cpu" }
+        if self.run.device == "auto" { "cpu (auto: the only device of this build)" } else { "cpu" }
     }
 }
 
