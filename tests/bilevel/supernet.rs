@@ -254,7 +254,13 @@ fn with_mix(net: &CnnSupernet, params: &ParamSet, mix: &[Tensor]) -> (Tensor, Te
     let mix: Vec<Var> = mix.iter().map(|m| tape.constant(m.clone())).collect();
     let images = tape.constant(normal([2, 8, 8, 3], 1, 1).unwrap());
     let mut running = RunningStats::new(net.norms(), DType::F64);
-    let mut cx = Context { tape: &mut tape, weights: &weights, mode: NormMode::Batch, running: &mut running };
+    let mut cx = Context {
+        tape: &mut tape,
+        weights: &weights,
+        mode: NormMode::Batch,
+        fused: false,
+        running: &mut running,
+    };
     let y = net.forward(&mut cx, images, &mix).unwrap();
     let s = tape.apply(oche::ops::pointwise::Dot, &[y, y]).unwrap();
     let grads = tape.grad(s, &weights).unwrap();
