@@ -21,7 +21,7 @@ pub struct Row {
     pub group: String,
     /// Tensors compared.
     pub tensors: usize,
-    /// Largest difference, relative to the largest element of the tensor (see [`error`]).
+    /// Largest difference, relative to the largest element of the tensor.
     pub error: f64,
     pub tolerance: f64,
     /// The tensor with the largest error.
