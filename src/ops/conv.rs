@@ -1,6 +1,6 @@
 //! Convolutions: depthwise (one kernel a channel) and dense (1 x 1 included), channels-last images, PyTorch's weights.
 //!
-//! y[n,i,j,o] = sum_{a,b,c} x[n, i s - p + a d, j s - p + b d, c] w[o,c,a,b]   (depthwise: only c = o)
+//! `y[n,i,j,o] = sum_{a,b,c} x[n, i s - p + a d, j s - p + b d, c] w[o,c,a,b]`   (depthwise: only c = o)
 //!
 //! A convolution is linear in x and in w. Its forward, input gradient and weight gradient are each other's
 //! derivatives, so all orders are covered by the three.

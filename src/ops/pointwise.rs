@@ -77,7 +77,7 @@ elementwise!(
     }
 );
 elementwise!(
-    /// (g, x) -> g [x > 0]; its derivative in x is 0 almost everywhere.
+    /// (g, x) -> g where x > 0, else 0; its derivative in x is 0 almost everywhere.
     ReluGrad, "relu_grad", 1,
     |R, x, out| map2::<R>(x[0], x[1], out, |g, x| if x > R::ZERO { g } else { R::ZERO }), |cx| {
         let (x, g) = (cx.x(1), cx.g());

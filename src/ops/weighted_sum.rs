@@ -1,9 +1,9 @@
-//! The mixed operation's sum: y = sum_k W[i_k] x_k, weights being chosen elements of a matrix W.
+//! The mixed operation's sum: `y = sum_k W[i_k] x_k`, weights being chosen elements of a matrix W.
 //!
 //! One call sums all candidates of all edges into a node, so nothing is added pairwise. With p = softmax(alpha) as W
 //! this is eq. 2 of "DARTS: Differentiable Architecture Search" (arXiv 1806.09055).
 //!
-//! dx_k = W[i_k] dy;  dW[i_k] = <dy, x_k>.
+//! `dx_k = W[i_k] dy`;  `dW[i_k] = <dy, x_k>`.
 
 use super::cpu::elementwise::{CHUNK, map1};
 use super::pointwise::same;
@@ -15,7 +15,7 @@ use crate::tensor::{Real, Shape, Tensor};
 use rayon::prelude::*;
 use std::rc::Rc;
 
-/// (W, x_0, x_1, ...) -> sum_k W[entries[k]] x_k
+/// (W, x_0, x_1, ...) -> `sum_k W[entries[k]] x_k`
 #[derive(Clone, Debug)]
 pub struct WeightedSum {
     /// Row-major positions in W, one an input; distinct.
@@ -105,7 +105,7 @@ impl<R: Real> Kernel<R> for AddScaled<'_, R> {
     }
 }
 
-/// (g, W) -> W[entry] g
+/// (g, W) -> `W[entry] g`
 #[derive(Clone, Copy, Debug)]
 pub struct ScaleByEntry {
     pub entry: usize,
@@ -136,7 +136,7 @@ impl Op for ScaleByEntry {
     }
 }
 
-/// (g, x_0, x_1, ...) -> matrix with <g, x_k> at entries[k] and 0 elsewhere
+/// (g, x_0, x_1, ...) -> matrix with <g, x_k> at `entries[k]` and 0 elsewhere
 #[derive(Clone, Debug)]
 pub struct WeightGrad {
     pub entries: Rc<[usize]>,

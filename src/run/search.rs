@@ -1,6 +1,6 @@
 //! A whole search: data, supernet, epochs, run folder, resume.
 
-use super::checkpoint::{Checkpoint, NEWEST};
+use super::checkpoint::{Checkpoint, NEWEST, PREVIOUS};
 use super::config::SearchConfig;
 use super::folder;
 use super::interrupt;
@@ -74,6 +74,10 @@ impl SearchRun {
         })?;
         let alphas = Trim::plan(&folder.join(folder::ALPHAS), |row: &Alphas| row.epoch < position.epoch)?;
         // everything is checked: from here on files change
+        if warning.is_some() {
+            // else the next save would push the whole one out, to keep the damaged one
+            folder::rename(&folder.join(PREVIOUS), &file)?;
+        }
         metrics.apply()?;
         alphas.apply()?;
         let (stored, settings) = (folder.join(folder::CONFIG), config.to_toml());

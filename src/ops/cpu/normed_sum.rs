@@ -12,7 +12,7 @@ pub struct Term<'a, R> {
     pub stats: Option<(&'a [R], &'a [R])>,
 }
 
-/// y (+)= sum_k weights[entry_k] z_k, `c` channels.
+/// `y (+)= sum_k weights[entry_k] z_k`, `c` channels.
 pub fn forward<R: Real>(weights: &[R], terms: &[Term<R>], c: usize, y: &mut [R], accumulate: bool) {
     // z = (x - m) r: factor w r for x, and all the -w r m in one constant
     let mut constant = vec![0.0; c];

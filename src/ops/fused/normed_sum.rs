@@ -1,9 +1,9 @@
 //! The mixed operation's sum with the batch norms of its terms applied as they are read.
 //!
-//! y = sum_k W[i_k] z_k,  z_k = (x_k - m_k) r_k where term k is normalised, else x_k.
+//! `y = sum_k W[i_k] z_k`,  z_k = (x_k - m_k) r_k where term k is normalised, else x_k.
 //!
 //! With S1 = sum dy and S2_k = sum dy z_k over the pixels of a channel, M pixels:
-//! dW[i_k] = sum over channels of S2_k;  dx_k = W[i_k] r_k (dy - S1/M - z_k S2_k/M), or W[i_k] dy.
+//! `dW[i_k]` = sum over channels of S2_k;  `dx_k = W[i_k] r_k (dy - S1/M - z_k S2_k/M)`, or `W[i_k] dy`.
 //!
 //! So the sums that the normalisations need give the gradient of the mixing weights for nothing.
 
@@ -176,7 +176,7 @@ impl Op for WeightGrad {
     }
 }
 
-/// (dy, x_k, statistics of x_k, sums, W) -> W[entry] r (dy - S1/M - z S2_k/M)
+/// (dy, x_k, statistics of x_k, sums, W) -> `W[entry] r (dy - S1/M - z S2_k/M)`
 #[derive(Clone, Copy, Debug)]
 struct InputGrad {
     entry: usize,

@@ -97,7 +97,7 @@ impl Default for Data {
             name: "synthetic".into(),
             dir: PathBuf::new(),
             image_size: 0,
-            train_images: 2000,
+            train_images: 3200,
             train_portion: 0.5,
             crop_padding: 4,
             flip: true,
@@ -115,7 +115,7 @@ impl Default for Search {
     fn default() -> Self {
         Self {
             order: Order::First,
-            epochs: 3,
+            epochs: 4,
             max_steps: 0,
             batch_size: 32,
             seed: 2,
