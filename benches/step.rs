@@ -21,6 +21,12 @@ fn batch(n: usize, size: usize, seed: u64) -> Batch {
 }
 
 fn main() {
+    // inside the pool, as the search runs: small operations need not be handed over to it
+    let pool = rayon::ThreadPoolBuilder::new().build().expect("threads");
+    pool.install(run);
+}
+
+fn run() {
     let mut criterion = Criterion::default()
         .sample_size(10)
         .warm_up_time(Duration::from_millis(1))

@@ -180,7 +180,7 @@ fn a_value_out_of_range_is_one_sentence_with_its_key() {
         (&["--batch-size", "1"], "search.batch_size: is 1, must be from 2"),
         (&["--train-portion", "1"], "data.train_portion: is 1, must lie between 0 and 1"),
         (&["--train-portion", "nan"], "data.train_portion: is NaN, must lie"),
-        (&["--train-portion", "0.0001"], "data.train_portion: leaves a half of 0 of 3200 images"),
+        (&["--train-portion", "0.0001"], "data.train_portion: leaves a half of 0 of 4000 images"),
         (&["--train-images", "3"], "data.train_images: is 3, must be from 10"),
         (&["--crop-padding", "32"], "data.crop_padding: is 32, must be less than data.image_size, 32"),
         (&["--cutout", "33"], "data.cutout: is 33, must not exceed data.image_size, 32"),

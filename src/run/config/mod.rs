@@ -97,7 +97,7 @@ impl Default for Data {
             name: "synthetic".into(),
             dir: PathBuf::new(),
             image_size: 0,
-            train_images: 3200,
+            train_images: 4000,
             train_portion: 0.5,
             crop_padding: 4,
             flip: true,
