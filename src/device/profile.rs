@@ -2,7 +2,7 @@
 //!
 //! | `OCHE_DEBUG` | prints |
 //! | --- | --- |
-//! | 1 | devices and the peak of tensor memory |
+//! | 1 | tensor memory after every epoch: live, peak, kept for reuse |
 //! | 2 | one line per operation: name, shape, microseconds, GB/s, GFLOP/s |
 //! | 3 | a listing of every tape before its gradient |
 //! | 4 | checks every result for NaN and infinity and names the operation |
@@ -18,6 +18,17 @@ pub fn debug_level() -> u8 {
 /// The instruction set asked for by `OCHE_SIMD`, if any.
 pub fn simd_wanted() -> Option<String> {
     std::env::var("OCHE_SIMD").ok()
+}
+
+/// The line of `OCHE_DEBUG=1`.
+pub fn memory() {
+    if debug_level() == 1 {
+        let super::memory::Usage { live, peak, kept } = super::memory::usage();
+        let [live, peak, kept] = [live, peak, kept].map(|bytes| bytes as f64 / (1 << 20) as f64);
+        eprintln!(
+            "tensor memory: {live:.1} MiB live, {peak:.1} MiB at the peak, {kept:.1} MiB kept for reuse"
+        );
+    }
 }
 
 /// One aligned line of `OCHE_DEBUG=2`.

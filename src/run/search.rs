@@ -10,7 +10,7 @@ use super::result;
 use super::state::{self, Position};
 use crate::data::augment::Augment;
 use crate::data::{self, ImageSet, Request, loader, split};
-use crate::device::memory;
+use crate::device::{memory, profile};
 use crate::error::{Error, Result};
 use crate::nn::{Adam, Sgd, cosine};
 use crate::search::{Hyper, Searcher, finite};
@@ -214,6 +214,7 @@ impl SearchRun {
             seconds: start.elapsed().as_secs_f64(),
             peak_bytes: memory::usage().peak,
         };
+        profile::memory();
         self.report(&numbers)?;
         if self.position.step == steps {
             self.position = Position { epoch: epoch + 1, ..Position::default() };
