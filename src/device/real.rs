@@ -28,13 +28,50 @@ pub trait Real:
     type V256: Vector<Elem = Self>;
     type V128: Vector<Elem = Self>;
     type Plain: Vector<Elem = Self>;
+    /// What long sums and statistics are computed in.
+    type Wide: Wide;
 
+    fn wide(self) -> Self::Wide;
+    fn narrow(x: Self::Wide) -> Self;
     fn of(x: f64) -> Self;
     fn f64(self) -> f64;
     fn sqrt(self) -> Self;
     fn exp(self) -> Self;
     fn ln(self) -> Self;
     fn max(self, other: Self) -> Self;
+}
+
+/// A number of double precision.
+pub trait Wide:
+    Copy
+    + Default
+    + Send
+    + Sync
+    + PartialOrd
+    + std::fmt::Debug
+    + std::ops::Add<Output = Self>
+    + std::ops::Sub<Output = Self>
+    + std::ops::Mul<Output = Self>
+    + std::ops::Div<Output = Self>
+    + std::ops::Neg<Output = Self>
+    + std::ops::AddAssign
+    + std::ops::SubAssign
+    + std::iter::Sum
+    + 'static
+{
+    fn of(x: f64) -> Self;
+    fn sqrt(self) -> Self;
+}
+
+impl Wide for f64 {
+    #[inline(always)]
+    fn of(x: f64) -> Self {
+        x
+    }
+    #[inline(always)]
+    fn sqrt(self) -> Self {
+        f64::sqrt(self)
+    }
 }
 
 /// Element type of a tensor. `U8` holds saved indices, `U32` labels; neither is differentiated.
@@ -67,6 +104,15 @@ macro_rules! real {
             type V256 = super::simd::$v256;
             type V128 = super::simd::$v128;
             type Plain = super::simd::Plain<$t, { $plain }>;
+            type Wide = f64;
+            #[inline(always)]
+            fn wide(self) -> f64 {
+                self as f64
+            }
+            #[inline(always)]
+            fn narrow(x: f64) -> Self {
+                x as $t
+            }
             #[inline(always)]
             fn of(x: f64) -> Self {
                 x as $t

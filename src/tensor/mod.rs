@@ -6,7 +6,7 @@
 mod shape;
 
 use crate::device::memory::{Block, Meter};
-pub use crate::device::real::{DType, Real};
+pub use crate::device::real::{DType, Real, Wide};
 use crate::error::{Error, Result};
 pub use shape::Shape;
 use std::sync::Arc;
