@@ -1,18 +1,44 @@
-//! One whole search step: architecture step, then weight step. `cargo bench --bench step`.
+//! Whole search steps: architecture step, then weight step. `cargo bench --bench step [-- [PART OF A NAME] [--json]]`.
 //!
-//! Prints the arithmetic and the bytes that the operations declare for a step, then criterion's times with FLOP/s.
+//! Every case runs in a process of its own, so that its peak of resident memory is its own. Printed are the median and
+//! the fastest of the steps after the first, in seconds, that peak, and the arithmetic and bytes that the operations
+//! declare. `--json` prints a line a case instead, `--steps N` sets the number of steps, `--test` runs one of each.
 
-use criterion::{Criterion, Throughput};
 use oche::data::loader::Batch;
-use oche::device::memory;
 use oche::search::{Hyper, Order, Pass, Searcher};
 use oche::space::cnn::{CnnConfig, CnnSupernet};
 use oche::tape::check::normal;
 use oche::tensor::{DType, Tensor};
-use std::time::Duration;
+use serde_json::{Value, json};
+use std::process::Command;
+use std::time::Instant;
 
 /// C, cells, batch, image size.
 const SIZES: [[usize; 4]; 3] = [[4, 3, 16, 16], [8, 5, 32, 32], [16, 8, 64, 32]];
+const ORDERS: [Order; 2] = [Order::First, Order::Second];
+
+#[derive(Clone, Copy)]
+struct Case {
+    order: Order,
+    size: [usize; 4],
+}
+
+impl Case {
+    fn all() -> impl Iterator<Item = Self> {
+        SIZES.into_iter().flat_map(|size| ORDERS.map(|order| Self { order, size }))
+    }
+    fn name(&self) -> String {
+        let [channels, cells, batch, size] = self.size;
+        format!("{:?}/C{channels}-L{cells}-B{batch}-{size}px", self.order).to_lowercase()
+    }
+    fn steps(&self) -> usize {
+        match self.size[0] {
+            ..8 => 40,
+            ..16 => 12,
+            _ => 6,
+        }
+    }
+}
 
 fn batch(n: usize, size: usize, seed: u64) -> Batch {
     let images = normal([n, size, size, 3], seed, 0).and_then(|t| t.to_dtype(DType::F32)).expect("images");
@@ -20,46 +46,82 @@ fn batch(n: usize, size: usize, seed: u64) -> Batch {
     Batch { images, labels: Tensor::from_slice([n], &labels).expect("labels") }
 }
 
-fn main() {
-    // inside the pool, as the search runs: small operations need not be handed over to it
-    let pool = rayon::ThreadPoolBuilder::new().build().expect("threads");
-    pool.install(run);
+fn searcher(case: Case) -> Searcher {
+    let [channels, cells, ..] = case.size;
+    let net = CnnSupernet::new(&CnnConfig { channels, cells, ..Default::default() }).expect("supernet");
+    Searcher::new(Box::new(net), Hyper::default(), 2, DType::F32).expect("searcher")
 }
 
-fn run() {
-    let mut criterion = Criterion::default()
-        .sample_size(10)
-        .warm_up_time(Duration::from_millis(1))
-        .measurement_time(Duration::from_secs(1))
-        .configure_from_args();
-    for [channels, cells, n, size] in SIZES {
-        let net = CnnSupernet::new(&CnnConfig { channels, cells, ..Default::default() }).expect("supernet");
-        let mut searcher = Searcher::new(Box::new(net), Hyper::default(), 2, DType::F32).expect("searcher");
-        let (train, valid) = (batch(n, size, 1), batch(n, size, 2));
-        for order in [Order::First, Order::Second] {
-            let plans =
-                order.passes().iter().map(|&want| Pass::plan(searcher.net(), n, [size, size, 3], want));
-            let plans: Vec<_> = plans.collect::<Result<_, _>>().expect("plan");
-            let [operations, flops, bytes] = plans.iter().fold([0; 3], |[o, f, b], (counters, _)| {
-                let cost = counters.cost;
-                [o + counters.launches as u64, f + cost.flops, b + cost.bytes(DType::F32)]
-            });
-            let name = format!("step/{order:?}/C{channels}-L{cells}-B{n}-{size}px").to_lowercase();
-            println!(
-                "{name}: {} operations, {:.1} GFLOP, {:.2} GB if each reads and writes once",
-                operations,
-                flops as f64 / 1e9,
-                bytes as f64 / 1e9
-            );
-            memory::reset_peak();
-            let mut group = criterion.benchmark_group("search");
-            group.throughput(Throughput::Elements(flops));
-            group.bench_function(&name, |b| {
-                b.iter(|| searcher.step(order, &train, &valid, 0.025).expect("step"));
-            });
-            group.finish();
-            println!("{name}: peak {:.2} GB of tensors", memory::usage().peak as f64 / 1e9);
+/// Largest resident memory of this process so far, in bytes, where the system tells.
+fn peak_rss() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
+    Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)
+}
+
+/// Runs a case in this process: one step to warm up, then `steps`.
+fn run(case: Case, steps: usize) -> Value {
+    let mut searcher = searcher(case);
+    let [.., n, size] = case.size;
+    let (train, valid) = (batch(n, size, 1), batch(n, size, 2));
+    let mut step = || {
+        let start = Instant::now();
+        searcher.step(case.order, &train, &valid, 0.025).expect("step");
+        start.elapsed().as_secs_f64()
+    };
+    let first = step();
+    let seconds: Vec<f64> = (0..steps).map(|_| step()).collect();
+    json!({ "name": case.name(), "first": first, "seconds": seconds, "peak_rss_bytes": peak_rss() })
+}
+
+/// Runs a case in a process of its own.
+fn measure(index: usize, steps: usize) -> Value {
+    let mut child = Command::new(std::env::current_exe().expect("this program"));
+    let out = child.args(["--one", &index.to_string(), "--steps", &steps.to_string()]).output().expect("run");
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    serde_json::from_slice(&out.stdout).expect("a line of JSON")
+}
+
+fn report(case: Case, result: &Value) {
+    let mut seconds: Vec<f64> =
+        result["seconds"].as_array().expect("times").iter().filter_map(Value::as_f64).collect();
+    seconds.sort_by(f64::total_cmp);
+    let (median, best) = (seconds[seconds.len() / 2], seconds[0]);
+    let (net, [.., n, size]) = (searcher(case), case.size);
+    let plans =
+        case.order.passes().iter().map(|&w| Pass::plan(net.net(), n, [size, size, 3], w).expect("plan"));
+    let [flops, bytes] = plans
+        .fold([0; 2], |[f, b], (counters, _)| [f + counters.cost.flops, b + counters.cost.bytes(DType::F32)]);
+    let peak = result["peak_rss_bytes"].as_f64().unwrap_or(f64::NAN) / 1e9;
+    println!(
+        "{:<26} median {median:7.4} s  best {best:7.4} s  peak {peak:5.2} GB  {:6.1} GFLOP {:6.1} GFLOP/s  {:5.1} GB",
+        case.name(),
+        flops as f64 / 1e9,
+        flops as f64 / best / 1e9,
+        bytes as f64 / 1e9
+    );
+}
+
+fn main() {
+    let args: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
+    let after = |flag: &str| args.iter().position(|a| a == flag).and_then(|i| args.get(i + 1)?.parse().ok());
+    let steps: Option<usize> = if args.iter().any(|a| a == "--test") { Some(1) } else { after("--steps") };
+    if let Some(index) = after("--one") {
+        let case = Case::all().nth(index).expect("a case");
+        // inside the pool, as the search runs: small operations need not be handed over to it
+        let pool = rayon::ThreadPoolBuilder::new().build().expect("threads");
+        println!("{}", pool.install(|| run(case, steps.unwrap_or(case.steps()))));
+        return;
+    }
+    let wanted = args.iter().find(|a| !a.starts_with("--") && a.parse::<usize>().is_err());
+    for (index, case) in Case::all().enumerate() {
+        if wanted.is_some_and(|part| !case.name().contains(part)) {
+            continue;
+        }
+        let result = measure(index, steps.unwrap_or(case.steps()));
+        match args.iter().any(|a| a == "--json") {
+            true => println!("{result}"),
+            false => report(case, &result),
         }
     }
-    criterion.final_summary();
 }

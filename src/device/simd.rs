@@ -79,6 +79,8 @@ pub trait Vector: Copy {
     fn pick(self, tap: Self, best: Self, index: Self) -> (Self, Self);
     /// `self` where `index == tap`, zero elsewhere.
     fn only(self, index: Self, tap: Self) -> Self;
+    /// `self` where `x` is above zero, zero elsewhere.
+    fn where_positive(self, x: Self) -> Self;
 
     #[inline(always)]
     fn zero() -> Self {
@@ -134,6 +136,19 @@ pub trait Vector: Copy {
     }
 }
 
+/// Asks for the cache lines of `count` elements from `from` on to be fetched; addresses need not be valid.
+#[inline(always)]
+pub fn prefetch<R>(from: *const R, count: usize) {
+    #[cfg(target_arch = "x86_64")]
+    for line in (0..count * size_of::<R>()).step_by(64) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a prefetch never faults, whatever the address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast::<i8>().wrapping_add(line)) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (from, count);
+}
+
 /// A loop body that [`dispatch`] compiles for every instruction set. `run` must be `#[inline(always)]`.
 pub trait Kernel<R: Real> {
     type Output;
@@ -163,6 +178,25 @@ pub fn dispatch_for<R: Real, K: Kernel<R>>(isa: Isa, lanes: usize, kernel: K) ->
     }
     let _ = (isa, lanes);
     kernel.run::<R::Plain>()
+}
+
+/// Lanes of the widest vectors that `size` elements are whole numbers of: one if there are none.
+pub fn lanes_dividing<R: Real>(isa: Isa, size: usize) -> usize {
+    let all = match isa {
+        Isa::Avx512 => [R::V512::LANES, R::V256::LANES, R::V128::LANES],
+        Isa::Avx2 => [R::V256::LANES, R::V128::LANES, R::V128::LANES],
+        Isa::Plain => [R::Plain::LANES; 3],
+    };
+    all.into_iter().find(|&lanes| size.is_multiple_of(lanes)).unwrap_or(1)
+}
+
+/// [`dispatch_for`] with exactly the `lanes` that [`lanes_dividing`] gave.
+#[inline]
+pub fn dispatch_exactly<R: Real, K: Kernel<R>>(isa: Isa, lanes: usize, kernel: K) -> K::Output {
+    match lanes {
+        1 => kernel.run::<Plain<R, 1>>(),
+        _ => dispatch_for(isa, lanes, kernel),
+    }
 }
 
 /// An array as a vector: what every machine can do. No fused multiply-add, which would be a library call here.
@@ -216,11 +250,104 @@ impl<R: Real, const N: usize> Vector for Plain<R, N> {
         (best, index)
     }
     #[inline(always)]
+    fn where_positive(mut self, x: Self) -> Self {
+        for i in 0..N {
+            self.0[i] = if x.0[i] > R::ZERO { self.0[i] } else { R::ZERO };
+        }
+        self
+    }
+    #[inline(always)]
     fn only(mut self, index: Self, tap: Self) -> Self {
         for i in 0..N {
             self.0[i] = if index.0[i] == tap.0[i] { self.0[i] } else { R::ZERO };
         }
         self
+    }
+}
+
+/// `W` vectors side by side as one.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub struct Many<V, const W: usize>([V; W]);
+
+macro_rules! lane_by_lane {
+    ($($name:ident($self:ident $(, $arg:ident)*);)*) => {$(
+        #[inline(always)]
+        fn $name(mut self $(, $arg: Self)*) -> Self {
+            for v in 0..W {
+                self.0[v] = self.0[v].$name($($arg.0[v]),*);
+            }
+            self
+        }
+    )*};
+}
+
+impl<V: Vector, const W: usize> Vector for Many<V, W> {
+    type Elem = V::Elem;
+    const LANES: usize = W * V::LANES;
+    #[inline(always)]
+    unsafe fn load(from: *const V::Elem) -> Self {
+        let mut x = [V::zero(); W];
+        for (v, x) in x.iter_mut().enumerate() {
+            *x = unsafe { V::load(from.add(v * V::LANES)) };
+        }
+        Self(x)
+    }
+    #[inline(always)]
+    unsafe fn store(self, to: *mut V::Elem) {
+        for (v, x) in self.0.into_iter().enumerate() {
+            unsafe { x.store(to.add(v * V::LANES)) };
+        }
+    }
+    #[inline(always)]
+    fn splat(x: V::Elem) -> Self {
+        Self([V::splat(x); W])
+    }
+    lane_by_lane! {
+        fma(self, b, c);
+        add(self, b);
+        sub(self, b);
+        mul(self, b);
+        max(self, b);
+        only(self, index, tap);
+        where_positive(self, x);
+    }
+    #[inline(always)]
+    fn pick(mut self, tap: Self, best: Self, mut index: Self) -> (Self, Self) {
+        for v in 0..W {
+            (self.0[v], index.0[v]) = self.0[v].pick(tap.0[v], best.0[v], index.0[v]);
+        }
+        (self, index)
+    }
+    #[inline(always)]
+    unsafe fn load_u8(from: *const u8) -> Self {
+        let mut x = [V::zero(); W];
+        for (v, x) in x.iter_mut().enumerate() {
+            *x = unsafe { V::load_u8(from.add(v * V::LANES)) };
+        }
+        Self(x)
+    }
+    #[inline(always)]
+    unsafe fn store_u8(self, to: *mut u8) {
+        for (v, x) in self.0.into_iter().enumerate() {
+            unsafe { x.store_u8(to.add(v * V::LANES)) };
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_part(from: *const V::Elem, n: usize) -> Self {
+        let mut x = [V::zero(); W];
+        for (v, x) in x.iter_mut().enumerate() {
+            let start = (v * V::LANES).min(n);
+            *x = unsafe { V::load_part(from.add(start), (n - start).min(V::LANES)) };
+        }
+        Self(x)
+    }
+    #[inline(always)]
+    unsafe fn store_part(self, to: *mut V::Elem, n: usize) {
+        for (v, x) in self.0.into_iter().enumerate() {
+            let start = (v * V::LANES).min(n);
+            unsafe { x.store_part(to.add(start), (n - start).min(V::LANES)) };
+        }
     }
 }
 

@@ -33,8 +33,9 @@ impl Conv2d {
         let weight = b.param(&format!("{name}.weight"), [channels, 1, kh, kw], Init::FanIn(kh * kw));
         Self { weight, geometry: Geometry { window, depthwise: true } }
     }
-    pub fn weight(&self, cx: &Context) -> Var {
-        cx.weights[self.weight]
+    /// Of its weight among the network's.
+    pub fn weight_index(&self) -> usize {
+        self.weight
     }
     pub fn window(&self) -> Window {
         self.geometry.window

@@ -5,7 +5,7 @@
 
 use super::Context;
 use crate::error::Result;
-use crate::ops::batch_norm::{BatchNorm, BatchStatistics, Normalise};
+use crate::ops::batch_norm::{BatchNorm, Normalise, fixed_statistics};
 use crate::ops::channel::{ChannelScale, ChannelShift};
 use crate::tape::{Builder, Init, Var};
 use crate::tensor::{DType, Real, Tensor};
@@ -39,23 +39,17 @@ impl Norm {
         });
         Self { index: b.norm(name, channels), affine }
     }
-    /// Mean, r and variance that normalise `x`, (3, C), for an operation that normalises as it reads; it then stands
-    /// for this layer, so running statistics move if the mode says so. `batch` holds the batch's, if known.
-    pub fn statistics(&self, cx: &mut Context, x: Var, batch: Option<Var>) -> Result<Var> {
-        if cx.mode == NormMode::Running {
-            let [mean, variance] = cx.running.get(self.index);
-            let stats = crate::ops::batch_norm::fixed_statistics(&mean, &variance);
-            return Ok(cx.tape.constant(stats));
-        }
-        let stats = match batch {
-            Some(stats) => stats,
-            None => cx.tape.apply(BatchStatistics, &[x])?,
-        };
+    /// The running mean, r and variance, (3, C), for an operation that normalises as it reads.
+    pub fn running(&self, cx: &Context) -> Tensor {
+        let [mean, variance] = cx.running.get(self.index);
+        fixed_statistics(&mean, &variance)
+    }
+    /// Moves the running statistics, if the mode says so, towards those that an operation standing for this layer
+    /// found, (3, C), in a batch of `count` values a channel.
+    pub fn observe(&self, cx: &mut Context, stats: &Tensor, count: usize) {
         if cx.mode == NormMode::BatchAndUpdate && !cx.tape.is_dry() {
-            let shape = cx.tape.shape(x);
-            cx.running.update(self.index, cx.tape.value(stats), shape.count() / shape.last());
+            cx.running.update(self.index, stats, count);
         }
-        Ok(stats)
     }
     /// Whether the layer only normalises.
     pub fn is_plain(&self) -> bool {

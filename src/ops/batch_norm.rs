@@ -68,29 +68,6 @@ fn statistics<R: Real>(x: &[R], c: usize, to: &mut [R]) {
     }
 }
 
-/// x -> its statistics as [`BatchNorm`] saves them, for operations that normalise as they read.
-///
-/// Those send the whole gradient to x themselves, through the statistics too, so this operation sends none.
-#[derive(Clone, Copy, Debug)]
-pub struct BatchStatistics;
-impl Op for BatchStatistics {
-    fn name(&self) -> &'static str {
-        "batch_statistics"
-    }
-    fn shape(&self, ins: &[Shape]) -> Result<Shape> {
-        BatchNorm.shape(ins)?;
-        Ok(Shape::from([3, ins[0].last()]))
-    }
-    fn cost(&self, ins: &[Shape]) -> Cost {
-        Cost { flops: 4 * ins[0].count() as u64, ..Cost::pointwise(ins, Shape::from([3, ins[0].last()]), 0) }
-    }
-    fn run(&self, ins: &[&Tensor], out: &mut Out) -> Result<()> {
-        let c = ins[0].shape().last();
-        on_real!(out.value.dtype(), R => statistics(ins[0].as_slice::<R>(), c, out.value.make_mut::<R>()));
-        Ok(())
-    }
-}
-
 /// Statistics held fixed, in the form that [`BatchNorm`] saves.
 pub fn fixed_statistics(mean: &Tensor, variance: &Tensor) -> Tensor {
     let c = mean.count();

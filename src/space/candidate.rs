@@ -7,7 +7,7 @@
 use crate::error::{Error, Result};
 use crate::nn::{Context, Conv2d, Norm};
 use crate::ops::concat::Concat;
-use crate::ops::fused::relu_conv::ReluConv;
+use crate::ops::fused::mixed_cell::Kind;
 use crate::ops::pointwise::{Relu, Scale};
 use crate::ops::pool::{AvgPool, MaxPool};
 use crate::ops::subsample::{Phase, Subsample};
@@ -37,19 +37,16 @@ impl State {
     }
 }
 
-/// What a candidate computes: a value, and a normalisation that is still to be applied to it. A fused sum takes the
-/// value and applies the normalisation as it reads.
+/// What a candidate computes: a value, and a normalisation that is still to be applied to it.
 #[derive(Clone, Copy, Debug)]
 pub struct Term {
     pub value: Var,
     pub norm: Option<Norm>,
-    /// The batch's statistics of the value, if whoever computed it gathered them.
-    pub statistics: Option<Var>,
 }
 
 impl Term {
-    fn plain(value: Var, norm: Option<Norm>) -> Self {
-        Self { value, norm, statistics: None }
+    fn new(value: Var, norm: Option<Norm>) -> Self {
+        Self { value, norm }
     }
     pub fn normalised(self, cx: &mut Context) -> Result<Var> {
         match self.norm {
@@ -59,10 +56,34 @@ impl Term {
     }
 }
 
+/// A candidate in a form that a whole cell can be computed from at once.
+#[derive(Clone, Debug)]
+pub struct Fused {
+    /// `None` contributes nothing.
+    pub kind: Option<Kind>,
+    pub weights: Vec<usize>,
+    pub norms: Vec<Norm>,
+}
+
+impl Fused {
+    fn of(
+        kind: Kind,
+        weights: impl IntoIterator<Item = usize>,
+        norms: impl IntoIterator<Item = Norm>,
+    ) -> Self {
+        Self { kind: Some(kind), weights: weights.into_iter().collect(), norms: norms.into_iter().collect() }
+    }
+}
+
 /// An operation on one edge.
 pub trait Candidate: std::fmt::Debug {
     /// The contribution of `input`, or `None` if it is zero whatever the input (`none`).
     fn forward(&self, cx: &mut Context, input: &mut State) -> Result<Option<Term>>;
+    /// Its form in a fused cell, if it has one; a cell with a candidate that has none is computed one operation at a
+    /// time.
+    fn fused(&self) -> Option<Fused> {
+        None
+    }
 }
 
 /// Where a candidate is built.
@@ -109,6 +130,9 @@ impl Candidate for Zero {
     fn forward(&self, _cx: &mut Context, _input: &mut State) -> Result<Option<Term>> {
         Ok(None)
     }
+    fn fused(&self) -> Option<Fused> {
+        Some(Fused { kind: None, weights: vec![], norms: vec![] })
+    }
 }
 
 /// A zero of the shape that an operation of this stride gives: a node all of whose operations are `none`.
@@ -121,7 +145,10 @@ pub fn zero(cx: &mut Context, input: &State, stride: usize) -> Result<Var> {
 struct Identity;
 impl Candidate for Identity {
     fn forward(&self, _cx: &mut Context, input: &mut State) -> Result<Option<Term>> {
-        Ok(Some(Term::plain(input.x, None)))
+        Ok(Some(Term::new(input.x, None)))
+    }
+    fn fused(&self) -> Option<Fused> {
+        Some(Fused::of(Kind::Identity, [], []))
     }
 }
 
@@ -151,7 +178,14 @@ impl Candidate for Pool {
             Pooling::Max => cx.tape.apply(MaxPool { window }, &[input.x])?,
             Pooling::Avg => cx.tape.apply(AvgPool { window }, &[input.x])?,
         };
-        Ok(Some(Term::plain(value, self.norm)))
+        Ok(Some(Term::new(value, self.norm)))
+    }
+    fn fused(&self) -> Option<Fused> {
+        let kind = match self.pooling {
+            Pooling::Max => Kind::MaxPool(self.window),
+            Pooling::Avg => Kind::AvgPool(self.window),
+        };
+        Some(Fused::of(kind, [], [self.norm?]))
     }
 }
 
@@ -180,12 +214,16 @@ impl FactorizedReduce {
             conv.forward(cx, pixels)
         };
         let halves = [half(cx, &self.even, 0)?, half(cx, &self.odd, 1)?];
-        Ok(Term::plain(cx.tape.apply(Concat, &halves)?, Some(self.norm)))
+        Ok(Term::new(cx.tape.apply(Concat, &halves)?, Some(self.norm)))
     }
 }
 impl Candidate for FactorizedReduce {
     fn forward(&self, cx: &mut Context, input: &mut State) -> Result<Option<Term>> {
         self.term(cx, input).map(Some)
+    }
+    fn fused(&self) -> Option<Fused> {
+        let weights = [&self.even, &self.odd].map(Conv2d::weight_index);
+        self.norm.is_plain().then(|| Fused::of(Kind::Reduce, weights, [self.norm]))
     }
 }
 
@@ -202,7 +240,7 @@ impl ReluConvBn {
     }
     pub fn term(&self, cx: &mut Context, input: &mut State) -> Result<Term> {
         let x = input.relu(cx)?;
-        Ok(Term::plain(self.conv.forward(cx, x)?, Some(self.norm)))
+        Ok(Term::new(self.conv.forward(cx, x)?, Some(self.norm)))
     }
 }
 
@@ -221,31 +259,13 @@ impl ReluConvNorm {
         let pointwise = Conv2d::pointwise(b, &format!("op.{}", at + 1), c, c);
         Self { depthwise, pointwise, norm: Norm::new(b, &format!("op.{}", at + 2), c, place.affine) }
     }
-    /// Of a state.
     fn term(&self, cx: &mut Context, input: &mut State) -> Result<Term> {
-        if cx.fused {
-            return self.fused(cx, input.x, None);
-        }
         let x = input.relu(cx)?;
         let x = self.depthwise.forward(cx, x)?;
-        Ok(Term::plain(self.pointwise.forward(cx, x)?, Some(self.norm)))
+        Ok(Term::new(self.pointwise.forward(cx, x)?, Some(self.norm)))
     }
-    /// Of a term that is still to be normalised.
-    fn after(&self, cx: &mut Context, input: Term) -> Result<Term> {
-        if let (true, Some(norm)) = (cx.fused, input.norm.filter(Norm::is_plain)) {
-            let statistics = norm.statistics(cx, input.value, input.statistics)?;
-            return self.fused(cx, input.value, Some(statistics));
-        }
-        let x = input.normalised(cx)?;
-        self.term(cx, &mut State::new(x))
-    }
-    fn fused(&self, cx: &mut Context, x: Var, statistics: Option<Var>) -> Result<Term> {
-        let op = ReluConv { window: self.depthwise.window(), normed: statistics.is_some() };
-        let mut ins = vec![x, self.depthwise.weight(cx), self.pointwise.weight(cx)];
-        ins.extend(statistics);
-        let value = cx.tape.apply(op, &ins)?;
-        let saved = cx.tape.saved(value, 0).clone();
-        Ok(Term { value, norm: Some(self.norm), statistics: Some(cx.tape.constant(saved)) })
+    fn weights(&self) -> [usize; 2] {
+        [&self.depthwise, &self.pointwise].map(Conv2d::weight_index)
     }
 }
 
@@ -263,8 +283,14 @@ impl SepConv {
 impl Candidate for SepConv {
     fn forward(&self, cx: &mut Context, input: &mut State) -> Result<Option<Term>> {
         let [first, second] = &self.halves;
-        let between = first.term(cx, input)?;
-        second.after(cx, between).map(Some)
+        let between = first.term(cx, input)?.normalised(cx)?;
+        second.term(cx, &mut State::new(between)).map(Some)
+    }
+    fn fused(&self) -> Option<Fused> {
+        let windows = self.halves.each_ref().map(|h| h.depthwise.window());
+        let norms = self.halves.each_ref().map(|h| h.norm);
+        let weights = self.halves.iter().flat_map(ReluConvNorm::weights);
+        norms.iter().all(Norm::is_plain).then(|| Fused::of(Kind::TwoConvs(windows), weights, norms))
     }
 }
 
@@ -279,6 +305,10 @@ impl DilConv {
 impl Candidate for DilConv {
     fn forward(&self, cx: &mut Context, input: &mut State) -> Result<Option<Term>> {
         self.0.term(cx, input).map(Some)
+    }
+    fn fused(&self) -> Option<Fused> {
+        let ReluConvNorm { depthwise, norm, .. } = &self.0;
+        norm.is_plain().then(|| Fused::of(Kind::Conv(depthwise.window()), self.0.weights(), [*norm]))
     }
 }
 
@@ -302,6 +332,6 @@ impl Candidate for Conv7x1 {
     fn forward(&self, cx: &mut Context, input: &mut State) -> Result<Option<Term>> {
         let x = input.relu(cx)?;
         let x = self.row.forward(cx, x)?;
-        Ok(Some(Term::plain(self.column.forward(cx, x)?, Some(self.norm))))
+        Ok(Some(Term::new(self.column.forward(cx, x)?, Some(self.norm))))
     }
 }

@@ -2,11 +2,13 @@
 
 use super::candidate::{Candidate, FactorizedReduce, Place, ReluConvBn, State, Term, build};
 use crate::error::Result;
-use crate::nn::Context;
+use crate::nn::{Context, Norm, NormMode};
 use crate::ops::concat::Concat;
-use crate::ops::fused::normed_sum::{self, NormedSum};
+use crate::ops::fused::mixed_cell::{self, MixedCell, Spec};
 use crate::ops::weighted_sum::WeightedSum;
 use crate::tape::{Builder, Var};
+use crate::tensor::Tensor;
+use std::sync::Arc;
 
 /// Edges of a cell of `nodes` nodes: node i has one from each of the two inputs and of the i nodes before it.
 pub fn edges(nodes: usize) -> usize {
@@ -68,6 +70,52 @@ pub struct SearchCell {
     /// Candidates of each edge, in order of (node, input).
     edges: Vec<Vec<Box<dyn Candidate>>>,
     nodes: usize,
+    /// The same at once, if every candidate can be part of it.
+    fused: Option<FusedCell>,
+}
+
+/// A cell as one operation: what it computes, with which weights, and the layers that its norms stand for.
+#[derive(Debug)]
+struct FusedCell {
+    spec: Arc<Spec>,
+    weights: Vec<usize>,
+    norms: Vec<Norm>,
+}
+
+impl FusedCell {
+    fn new(edges: &[Vec<Box<dyn Candidate>>], nodes: usize) -> Option<Self> {
+        let (mut candidates, mut weights, mut norms) = (vec![], vec![], vec![]);
+        let ends = (0..nodes).flat_map(|node| (0..node + 2).map(move |from| (from, node)));
+        for (edge, ((from, node), ops)) in ends.zip(edges).enumerate() {
+            for (k, op) in ops.iter().enumerate() {
+                let fused = op.fused()?;
+                let Some(kind) = fused.kind else { continue };
+                let entry = edge * ops.len() + k;
+                candidates.push(mixed_cell::Candidate { from, node, entry, kind });
+                weights.extend(fused.weights);
+                norms.extend(fused.norms);
+            }
+        }
+        Some(Self { spec: Arc::new(Spec::new(nodes, &candidates)), weights, norms })
+    }
+
+    fn forward(&self, cx: &mut Context, states: [Var; 2], mix: Var) -> Result<Var> {
+        let mut ins = vec![mix, states[0], states[1]];
+        ins.extend(self.weights.iter().map(|&w| cx.weights[w]));
+        let given = cx.mode == NormMode::Running && !self.norms.is_empty();
+        if given {
+            let stats: Vec<Tensor> = self.norms.iter().map(|norm| norm.running(cx)).collect();
+            let stats = Tensor::stack(&stats)?;
+            ins.push(cx.tape.constant(stats));
+        }
+        let y = cx.tape.apply(MixedCell { spec: self.spec.clone(), given }, &ins)?;
+        let (stats, shape) = (cx.tape.saved(y, 0).clone(), cx.tape.shape(y));
+        let c = stats.shape().last();
+        for (k, norm) in self.norms.iter().enumerate() {
+            norm.observe(cx, &stats.view(3 * k * c, [3, c]), shape.count() / shape.last());
+        }
+        Ok(y)
+    }
 }
 
 impl SearchCell {
@@ -85,15 +133,18 @@ impl SearchCell {
             })?;
             edges.push(edge);
         }
-        Ok(Self { preprocess, edges, nodes })
+        let fused = FusedCell::new(&edges, nodes);
+        Ok(Self { preprocess, edges, nodes, fused })
     }
 
     /// The concatenated nodes. `mix` holds the candidates' weights, (edges, candidates).
     pub fn forward(&self, cx: &mut Context, inputs: [Var; 2], mix: Var) -> Result<Var> {
-        let mut states = Vec::with_capacity(2 + self.nodes);
-        for (layer, input) in self.preprocess.iter().zip(inputs) {
-            states.push(State::new(layer.forward(cx, input)?));
+        let [first, second] = &self.preprocess;
+        let inputs = [first.forward(cx, inputs[0])?, second.forward(cx, inputs[1])?];
+        if let (true, Some(fused)) = (cx.fused, &self.fused) {
+            return fused.forward(cx, inputs, mix);
         }
+        let mut states: Vec<State> = inputs.into_iter().map(State::new).collect();
         let mut edge = 0;
         for _ in 0..self.nodes {
             let mut terms = Vec::new();
@@ -115,17 +166,6 @@ impl SearchCell {
 /// sum_k W[i_k] norm_k(value_k) over all candidates of all edges into a node.
 fn mixed_sum(cx: &mut Context, mix: Var, terms: &[(usize, Term)]) -> Result<Var> {
     let mut ins = vec![mix];
-    if cx.fused && terms.iter().all(|(_, t)| t.norm.is_none_or(|n| n.is_plain())) {
-        ins.extend(terms.iter().map(|(_, term)| term.value));
-        for (_, term) in terms {
-            if let Some(norm) = term.norm {
-                ins.push(norm.statistics(cx, term.value, term.statistics)?);
-            }
-        }
-        let terms =
-            terms.iter().map(|(entry, term)| normed_sum::Term { entry: *entry, normed: term.norm.is_some() });
-        return cx.tape.apply(NormedSum { terms: terms.collect() }, &ins);
-    }
     for (_, term) in terms {
         ins.push(term.normalised(cx)?);
     }

@@ -135,6 +135,23 @@ impl Tensor {
         assert!(offset + shape.count() <= self.count(), "view within the tensor");
         Self { block: self.block.clone(), offset: self.offset + offset, shape, dtype: self.dtype }
     }
+    /// Tensors of one shape and type, one after the other along a new first axis.
+    pub fn stack(parts: &[Self]) -> Result<Self> {
+        let Some(first) = parts.first() else {
+            return Err(Error::shape("stack", "of no tensors".to_owned()));
+        };
+        if let Some(other) = parts.iter().find(|p| (p.shape, p.dtype) != (first.shape, first.dtype)) {
+            return Err(Error::shape("stack", format!("of shapes {} and {}", first.shape, other.shape)));
+        }
+        let mut dims = vec![parts.len()];
+        dims.extend(first.shape.dims());
+        let mut stacked = Self::scratch(&dims[..], first.dtype);
+        crate::on_real!(first.dtype, R => {
+            let to = stacked.make_mut::<R>().chunks_exact_mut(first.count());
+            to.zip(parts).for_each(|(to, part)| to.copy_from_slice(part.as_slice()));
+        });
+        Ok(stacked)
+    }
     /// The same elements under another shape.
     pub fn reshape(&self, shape: impl Into<Shape>) -> Self {
         let shape = shape.into();

@@ -1,9 +1,9 @@
 //! Fused operations against their references, and the supernet on both paths.
 
-use super::{check, distance, evaluate};
+use super::{distance, evaluate};
 use oche::data::loader::Batch;
-use oche::ops::cases::{Case, fused};
-use oche::ops::window::Window;
+use oche::ops::cases::Case;
+use oche::ops::cases::fused::Cell;
 use oche::search::{Hyper, Order, Searcher};
 use oche::space::cnn::{CnnConfig, CnnSupernet};
 use oche::tape::check::normal;
@@ -35,33 +35,30 @@ proptest! {
     #![proptest_config(config(96))]
 
     #[test]
-    fn relu_conv(
-        n in 2usize..5, h in 1usize..9, w in 1usize..9, c in 1usize..20, out in 1usize..20,
-        kernel in prop::sample::select(vec![1usize, 3, 5]), stride in 1usize..3, dilation in 1usize..3,
-        normed: bool, seed in 0u64..100,
+    fn cells(
+        n in 2usize..5, h in 1usize..9, w in 1usize..9, c in 1usize..20, nodes in 1usize..4,
+        chosen in prop::collection::vec(prop::collection::vec(0usize..9, 0..5), 1..6),
+        reduction: bool, given: bool, seed in 0u64..100,
     ) {
-        let window = Window::same(kernel, stride, dilation);
-        let case = |reference| fused::relu_conv([n, h, w, c], out, window, normed, reference);
-        agree(&case(false), &case(true), seed)?;
-    }
-
-    #[test]
-    fn normed_sum(
-        n in 2usize..5, h in 1usize..7, w in 1usize..7, c in 1usize..40,
-        normed in prop::collection::vec(any::<bool>(), 1..12), seed in 0u64..100,
-    ) {
-        let case = |reference| fused::normed_sum([n, h, w, c], normed.clone(), reference);
-        agree(&case(false), &case(true), seed)?;
+        let [h, w, c] = if reduction { [h, w, c].map(|x| x.next_multiple_of(2)) } else { [h, w, c] };
+        prop_assume!(chosen.iter().any(|c| !c.is_empty()));
+        // the first edges have candidates, so that the size of the nodes is known
+        let chosen = chosen.into_iter().filter(|c| !c.is_empty()).collect();
+        let cell = Cell { x: [n, h, w, c], nodes, reduction, chosen, given };
+        agree(&cell.case(false), &cell.case(true), seed)?;
     }
 }
 
+/// Whole vectors of every width, and more images than there are parts.
 #[test]
-fn more_than_one_work_item() {
-    let case = |reference| fused::normed_sum([40, 16, 16, 4], vec![true, true, false, true, true], reference);
-    agree(&case(false), &case(true), 3).unwrap();
-    let case = |reference| fused::relu_conv([70, 8, 8, 16], 16, Window::same(3, 1, 1), true, reference);
-    agree(&case(false), &case(true), 3).unwrap();
-    check(&fused::relu_conv([34, 3, 3, 2], 2, Window::same(3, 1, 1), true, false), 1).unwrap();
+fn cells_at_the_sizes_of_a_search() {
+    let all = |stride: bool| vec![(0..7).collect(), vec![if stride { 5 } else { 6 }, 2, 1]];
+    for x in [[3, 16, 16, 16], [2, 8, 8, 64], [2, 8, 8, 32], [3, 12, 12, 8], [70, 4, 4, 4]] {
+        for reduction in [false, true] {
+            let cell = Cell { x, nodes: 3, reduction, chosen: all(reduction), given: false };
+            agree(&cell.case(false), &cell.case(true), 3).unwrap();
+        }
+    }
 }
 
 /// Architecture gradients and one whole step, on both paths.

@@ -26,6 +26,10 @@ macro_rules! masked {
         fn only(self, index: Self, tap: Self) -> Self {
             Self(unsafe { $keep($compare::<_CMP_EQ_OQ>(index.0, tap.0), self.0) })
         }
+        #[inline(always)]
+        fn where_positive(self, x: Self) -> Self {
+            Self(unsafe { $keep($compare::<_CMP_GT_OQ>(x.0, Self::zero().0), self.0) })
+        }
     };
 }
 
@@ -42,6 +46,10 @@ macro_rules! blended {
         #[inline(always)]
         fn only(self, index: Self, tap: Self) -> Self {
             Self(unsafe { $and($compare::<_CMP_EQ_OQ>(index.0, tap.0), self.0) })
+        }
+        #[inline(always)]
+        fn where_positive(self, x: Self) -> Self {
+            Self(unsafe { $and($compare::<_CMP_GT_OQ>(x.0, Self::zero().0), self.0) })
         }
     };
 }

@@ -1,64 +1,95 @@
-//! Cases of the fused operations, with the statistics of their inputs computed on the way.
+//! Cases of the fused cell: any candidates on the edges of a cell, as one operation or as its reference.
 
-use super::{Case, Kind, any, of};
+use super::{Case, Kind as Values, any, of};
 use crate::error::Result;
-use crate::ops::batch_norm::BatchStatistics;
-use crate::ops::fused::normed_sum::{NormedSum, Term};
-use crate::ops::fused::relu_conv::ReluConv;
+use crate::ops::batch_norm::fixed_statistics;
+use crate::ops::fused::mixed_cell::{Candidate, Kind, MixedCell, Spec};
 use crate::ops::window::Window;
-use crate::tape::{Op, Tape, Var};
+use crate::tape::Op;
+use crate::tensor::Tensor;
+use std::sync::Arc;
 
-/// Adds the statistics of those of `xs` that are normalised.
-fn with_statistics(tape: &mut Tape, ins: &[Var], normed: impl IntoIterator<Item = Var>) -> Result<Vec<Var>> {
-    let mut all = ins.to_vec();
-    for x in normed {
-        all.push(tape.apply(BatchStatistics, &[x])?);
+/// All kinds of candidates that take an image to its `stride`-th part.
+pub fn kinds(stride: usize) -> Vec<Kind> {
+    let same = |kernel, dilation| Window::same(kernel, stride, dilation);
+    let two = |kernel| Kind::TwoConvs([same(kernel, 1), Window::same(kernel, 1, 1)]);
+    let skip = if stride == 1 { Kind::Identity } else { Kind::Reduce };
+    vec![
+        skip,
+        Kind::MaxPool(same(3, 1)),
+        Kind::AvgPool(same(3, 1)),
+        Kind::Conv(same(3, 2)),
+        Kind::Conv(same(5, 2)),
+        two(3),
+        two(5),
+        two(7),
+        Kind::Conv(same(3, 3)),
+    ]
+}
+
+/// What a case of a cell is made of.
+#[derive(Clone, Debug)]
+pub struct Cell {
+    /// (N, H, W, C) of both inputs.
+    pub x: [usize; 4],
+    pub nodes: usize,
+    /// Edges from the inputs have stride 2.
+    pub reduction: bool,
+    /// Candidates of each edge in turn, and again from the start: places in [`kinds`].
+    pub chosen: Vec<Vec<usize>>,
+    /// Use statistics that are given.
+    pub given: bool,
+}
+
+impl Cell {
+    /// The case; as its reference if told so.
+    pub fn case(&self, reference: bool) -> Case {
+        let Self { x: [n, h, w, c], nodes, reduction, ref chosen, given } = *self;
+        let ends = (0..nodes).flat_map(|node| (0..node + 2).map(move |from| (from, node)));
+        let mut candidates = vec![];
+        for ((from, node), chosen) in ends.zip(chosen.iter().cycle()) {
+            let kinds = kinds(if reduction && from < 2 { 2 } else { 1 });
+            for &k in chosen {
+                // with gaps: weights that belong to nobody have no gradient
+                let entry = 2 * candidates.len();
+                candidates.push(Candidate { from, node, entry, kind: kinds[k] });
+            }
+        }
+        let weights = 2 * candidates.len();
+        let spec = Arc::new(Spec::new(nodes, &candidates));
+        let op = MixedCell { given: given && spec.norms > 0, spec };
+        let mut inputs =
+            vec![any([1, weights]), of([n, h, w, c], Values::Spread), of([n, h, w, c], Values::Spread)];
+        for candidate in &candidates {
+            for window in candidate.kind.depthwise() {
+                let [kh, kw] = window.kernel;
+                inputs.extend([any([c, 1, kh, kw]), any([c, c, 1, 1])]);
+            }
+            if candidate.kind == Kind::Reduce {
+                inputs.extend([any([c / 2, c, 1, 1]); 2]);
+            }
+        }
+        Case::of(format!("{self:?}, reference {reference}"), inputs, move |tape, ins| {
+            let mut ins = ins.to_vec();
+            if op.given {
+                let draw = |k| super::draw(&of([c], Values::Positive), 3, k);
+                let norm = |k: u64| Ok(fixed_statistics(&draw(2 * k)?, &draw(2 * k + 1)?));
+                let stats = (0..op.spec.norms as u64).map(norm).collect::<Result<Vec<_>>>()?;
+                ins.push(super::constant(tape, &Tensor::stack(&stats)?, ins[0])?);
+            }
+            if reference { op.reference(tape, &ins) } else { tape.apply(op.clone(), &ins) }
+        })
     }
-    Ok(all)
-}
-
-fn fused_or_reference(tape: &mut Tape, op: impl Op, ins: &[Var], reference: bool) -> Result<Var> {
-    if reference { op.reference(tape, ins) } else { tape.apply(op, ins) }
-}
-
-/// Relu, depthwise, 1 x 1 to `out` channels, of images `x`, which are normalised first if `normed`; as the fused
-/// operation or as its reference.
-pub fn relu_conv(x: [usize; 4], out: usize, window: Window, normed: bool, reference: bool) -> Case {
-    let (c, [kh, kw]) = (x[3], window.kernel);
-    let kind = if normed { Kind::Spread } else { Kind::AwayFromZero };
-    let inputs = vec![of(x, kind), any([c, 1, kh, kw]), any([out, c, 1, 1])];
-    let name = format!("relu_conv {x:?} to {out}, {window:?}, normed {normed}, reference {reference}");
-    let op = ReluConv { window, normed };
-    Case::of(name, inputs, move |tape, ins| {
-        let ins = with_statistics(tape, ins, normed.then_some(ins[0]))?;
-        fused_or_reference(tape, op, &ins, reference)
-    })
-}
-
-/// Sum of images of shape `x`, those normalised for which `normed` says so, weighted by a row of as many weights and
-/// one unused; as the fused operation or as its reference.
-pub fn normed_sum(x: [usize; 4], normed: Vec<bool>, reference: bool) -> Case {
-    let mut inputs = vec![any([1, normed.len() + 1])];
-    inputs.extend(normed.iter().map(|_| any(x)));
-    let name = format!("normed_sum {x:?}, {normed:?}, reference {reference}");
-    let terms = normed.iter().enumerate().map(|(i, &normed)| Term { entry: i + 1, normed });
-    let op = NormedSum { terms: terms.collect() };
-    Case::of(name, inputs, move |tape, ins| {
-        let chosen = op.terms.iter().zip(&ins[1..]).filter(|(t, _)| t.normed).map(|(_, &x)| x);
-        let ins = with_statistics(tape, ins, chosen)?;
-        fused_or_reference(tape, op.clone(), &ins, reference)
-    })
 }
 
 pub(super) fn cases() -> Vec<Case> {
-    let mut all = Vec::new();
-    for normed in [false, true] {
-        all.push(relu_conv([2, 5, 4, 3], 2, Window::same(3, 1, 1), normed, false));
-        all.push(relu_conv([3, 6, 6, 2], 2, Window::same(5, 2, 1), normed, false));
-        all.push(relu_conv([2, 6, 5, 2], 3, Window::same(3, 2, 2), normed, false));
-    }
-    all.push(normed_sum([2, 3, 4, 3], vec![true, false, true, true, false], false));
-    all.push(normed_sum([2, 2, 2, 2], vec![false], false));
-    all.push(normed_sum([3, 5, 7, 5], vec![true; 9], false));
-    all
+    let cell = |x, nodes, reduction, chosen: &[&[usize]]| {
+        let chosen = chosen.iter().map(|c| c.to_vec()).collect();
+        Cell { x, nodes, reduction, chosen, given: false }.case(false)
+    };
+    vec![
+        cell([2, 3, 4, 3], 1, false, &[&[0, 3, 5]]),
+        cell([2, 4, 4, 2], 1, true, &[&[0, 6], &[1, 2]]),
+        cell([2, 3, 3, 2], 2, false, &[&[1, 2], &[0], &[], &[3, 5]]),
+    ]
 }

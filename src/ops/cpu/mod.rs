@@ -5,16 +5,15 @@
 //! instead of overwriting it. Work and partial sums are cut by shape alone and combined in a fixed order, so the
 //! bits of a result do not depend on the number of threads.
 
+pub mod cell;
 pub mod channel;
 pub mod conv;
 mod correlate;
 pub mod depthwise;
 pub mod elementwise;
 pub mod gemm;
-pub mod normed_sum;
 mod padded;
 pub mod pool;
-pub mod relu_conv;
 mod scratch;
 mod slide;
 #[cfg(test)]

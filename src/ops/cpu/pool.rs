@@ -78,6 +78,39 @@ pub fn avg_input_grad<R: Real>(w: &Window, dims: [usize; 4], dy: &[R], dx: &mut 
     );
 }
 
+/// A pool over single images, on the calling thread.
+pub struct Images {
+    over_input: Plan,
+    over_output: Plan,
+}
+
+impl Images {
+    /// For images of `dims` without an empty extent, which the operation has checked the window to fit.
+    pub fn new(w: &Window, dims: [usize; 4]) -> Self {
+        match (Plan::over_input(w, dims), Plan::over_output(w, dims)) {
+            (Some(over_input), Some(over_output)) => Self { over_input, over_output },
+            _ => unreachable!("images without an empty extent"),
+        }
+    }
+    /// As [`max_forward`].
+    pub fn max<R: Real>(&self, x: &[R], y: &mut [R], index: &mut [u8]) {
+        visit(&self.over_input, Max { x, y, index });
+    }
+    /// As [`avg_forward`].
+    pub fn avg<R: Real>(&self, x: &[R], y: &mut [R]) {
+        visit(&self.over_input, Sum { x, y, mean: true, accumulate: false });
+    }
+    /// `dx +=` the gradient of [`Self::max`].
+    pub fn pull_max<R: Real>(&self, dy: &[R], index: &[u8], dx: &mut [R]) {
+        visit(&self.over_output, Scatter { dy, index, dx, accumulate: true });
+    }
+    /// `dx +=` the gradient of [`Self::avg`]; `scaled` has the size of `dy`.
+    pub fn pull_avg<R: Real>(&self, dy: &[R], scaled: &mut [R], dx: &mut [R]) {
+        visit(&self.over_input, Scale { x: dy, y: &mut *scaled });
+        visit(&self.over_output, Sum { x: &*scaled, y: dx, mean: false, accumulate: true });
+    }
+}
+
 fn visit<B: Body>(plan: &Plan, body: B) {
     dispatch_for::<B::Elem, _>(plan.isa, 16, Visit { plan, body });
 }

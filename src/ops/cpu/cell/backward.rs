@@ -1,0 +1,451 @@
+//! The backward pass of a cell: states in reverse order, each complete once everything that reads it has been passed.
+
+use super::half::{Bands, Half, Incoming, Target, Weights, add_open};
+use super::pad::Norm;
+use super::plan::{Conv, StatePlan, lanes};
+use super::product::{Pair, outer};
+use super::spec::Kind;
+use super::sum::{Image, Products, Sum};
+use super::weights::{Parts, Place};
+use super::{Cell, by_image, norm, state};
+use crate::device::real::{Real, Wide};
+use crate::device::simd::{Kernel, Vector, dispatch_exactly};
+use crate::ops::cpu::scratch::Scratch;
+use rayon::prelude::*;
+
+/// Where the gradients go, as far as they are wanted; overwritten.
+pub struct Gradients<'a, R> {
+    pub mix: &'a mut [R],
+    pub inputs: [Option<&'a mut [R]>; 2],
+    /// One a weight tensor.
+    pub weights: Option<Vec<&'a mut [R]>>,
+}
+
+/// What the forward pass left.
+pub struct Kept<'a, R> {
+    /// The nodes, side by side.
+    pub y: &'a [R],
+    pub stats: &'a [R],
+    pub values: Vec<&'a [R]>,
+    pub indices: Vec<&'a [u8]>,
+}
+
+/// The gradients of everything from `g`, that of the nodes side by side.
+pub fn gradient<R: Real>(cell: &Cell<R>, kept: &Kept<R>, g: &[R], mut to: Gradients<R>) {
+    let nodes = cell.spec.nodes;
+    to.mix.fill(R::ZERO);
+    let mut pass = Pass {
+        cell,
+        kept,
+        g,
+        // of the nodes that others read: their own and what those pass back
+        d: Scratch::new(g.len()),
+        factors: vec![vec![]; cell.spec.items.len()],
+        m: R::Wide::of((cell.sizes.n * cell.sizes.out[0] * cell.sizes.out[1]) as f64),
+    };
+    for from in (0..2 + nodes).rev() {
+        let wanted = from >= 2 || to.inputs[from].is_some() || to.weights.is_some();
+        if wanted && pass.is_read(from) {
+            let out = to.inputs.get_mut(from).and_then(|x| x.as_deref_mut());
+            pass.pull_state(from, out, to.weights.as_deref_mut());
+        } else if let Some(Some(out)) = to.inputs.get_mut(from) {
+            out.fill(R::ZERO);
+        }
+        if let Some(node) = from.checked_sub(2) {
+            pass.pull_sum(node, to.mix);
+        }
+    }
+}
+
+struct Pass<'a, R: Real> {
+    cell: &'a Cell<'a, R>,
+    kept: &'a Kept<'a, R>,
+    g: &'a [R],
+    d: Scratch<R>,
+    /// Of each candidate: its value's gradient is `factors[0] d + factors[1] value + factors[2]` in every channel.
+    factors: Vec<Vec<R>>,
+    /// Values a channel.
+    m: R::Wide,
+}
+
+/// Work on one image of a state, and what its first halves need.
+struct Work<R> {
+    bands: Bands<R>,
+    x: Scratch<R>,
+    z: Scratch<R>,
+    g: Scratch<R>,
+    /// The gradient of the state, where it does not go to its place directly.
+    dx: Scratch<R>,
+    /// A pool's gradient, and the same by window.
+    pooled: [Scratch<R>; 2],
+    row: Scratch<R>,
+}
+
+impl<R: Real> Pass<'_, R> {
+    fn is_read(&self, from: usize) -> bool {
+        self.cell.spec.reading(from).next().is_some()
+    }
+
+    /// The gradient of `node` for image `i`, `d` being that image's part of [`Self::d`].
+    fn node_grad(&self, d: *const R, node: usize, i: usize) -> Image<R> {
+        let (c, nodes) = (self.cell.sizes.c, self.cell.spec.nodes);
+        let as_it_came = self.g[i * self.cell.sizes.node() * nodes..].as_ptr();
+        let from = if self.is_read(2 + node) { d } else { as_it_came };
+        (from.wrapping_add(node * c), nodes * c)
+    }
+
+    /// The sums over `node`'s gradient that its candidates' norms need, and from them the mixing weights' gradients.
+    fn pull_sum(&mut self, node: usize, mix: &mut [R]) {
+        let (cell, kept) = (self.cell, self.kept);
+        let (c, image) = (cell.sizes.c, cell.sizes.node());
+        let (isa, lanes) = lanes::<R>(cell.spec, c);
+        let terms: Vec<_> = cell.spec.items.iter().enumerate().filter(|(_, i)| i.node == node).collect();
+        let zeros = vec![R::ZERO; c];
+        let shifts: Vec<R> = (terms.iter())
+            .flat_map(|(_, item)| item.last().map_or(&zeros[..], |(at, _)| norm(kept.stats, at, c).mean))
+            .copied()
+            .collect();
+        let sums: Vec<Vec<R>> = (0..cell.sizes.n)
+            .into_par_iter()
+            .map(|i| {
+                let images: Vec<Image<R>> = (terms.iter())
+                    .map(|(_, item)| match item.last() {
+                        Some((_, value)) => (kept.values[value][i * image..].as_ptr(), c),
+                        None => state(cell, kept.y, item.from, i),
+                    })
+                    .collect();
+                let mut sums = vec![R::ZERO; (images.len() + 1) * c];
+                let whole = image * cell.spec.nodes;
+                let g = self.node_grad(self.d[i * whole..].as_ptr(), node, i);
+                let (images, shifts, sums_to) = (&images[..], &shifts[..], &mut sums[..]);
+                let job = Products { g, images, shifts, c, pixels: image / c, sums: sums_to };
+                dispatch_exactly(isa, lanes, job);
+                sums
+            })
+            .collect();
+        let total = |row: usize, ch: usize| -> R::Wide { sums.iter().map(|s| s[row * c + ch].wide()).sum() };
+        for (k, &(at, item)) in terms.iter().enumerate() {
+            let w = cell.mix[item.entry].wide();
+            let Some((norm_at, _)) = item.last() else {
+                self.factors[at] = vec![cell.mix[item.entry]; c];
+                mix[item.entry] = R::narrow((0..c).map(|ch| total(k, ch)).sum());
+                continue;
+            };
+            let stats = norm(kept.stats, norm_at, c);
+            let (mut factors, mut dw) = (vec![R::ZERO; 3 * c], R::Wide::default());
+            for ch in 0..c {
+                let (s1, s2) = (total(terms.len(), ch), total(k, ch) * stats.r[ch].wide());
+                dw += s2;
+                self.norm_factors(w, [s1, s2], &stats, ch, &mut factors);
+            }
+            self.factors[at] = factors;
+            mix[item.entry] = R::narrow(dw);
+        }
+    }
+
+    /// The factors of `w r (g - s1/M - z s2/M)`, z = (x - m) r, for channel `ch`; `w r g` where statistics are given.
+    fn norm_factors(&self, w: R::Wide, [s1, s2]: [R::Wide; 2], stats: &Norm<R>, ch: usize, to: &mut [R]) {
+        let (mean, r, c) = (stats.mean[ch].wide(), stats.r[ch].wide(), self.cell.sizes.c);
+        to[ch] = R::narrow(w * r);
+        if self.cell.given.is_none() {
+            let by_x = -(w * r * r * s2) / self.m;
+            to[c + ch] = R::narrow(by_x);
+            to[2 * c + ch] = R::narrow(-(w * r * s1) / self.m - by_x * mean);
+        }
+    }
+
+    /// Passes the gradients of everything that reads state `from` back to it.
+    fn pull_state(&mut self, from: usize, out: Option<&mut [R]>, mut weights: Option<&mut [&mut [R]]>) {
+        let (cell, n) = (self.cell, self.cell.sizes.n);
+        let plan = StatePlan::new(cell.spec, &cell.sizes, from, &cell.weights);
+        let between = self.pull_seconds(&plan, weights.as_deref_mut());
+        let (places, own) = (Place::of_firsts(&plan), from.checked_sub(2));
+        // of an input that nobody asked for there is no result, of a node it goes to `d`
+        let image = if out.is_some() { 0 } else { cell.sizes.image(from) };
+        let mut outs = by_image(out, n);
+        let mut d = std::mem::replace(&mut self.d, Scratch::new(0));
+        let whole = cell.sizes.node() * cell.spec.nodes;
+        let images: Vec<_> = d.chunks_exact_mut(whole).zip(outs.iter_mut().map(|o| o.pop())).collect();
+        let mut parts = Parts::new(weights.is_some(), n, &places);
+        let (pass, plan, between) = (&*self, &plan, &between[..]);
+        parts.groups(images).into_par_iter().for_each_init(
+            || pass.work(plan, image),
+            |work, (start, images, mut sums)| {
+                for (i, (d, out)) in images.into_iter().enumerate() {
+                    let (i, sums) = (start + i, sums.as_deref_mut().map(|s| (s, &places[..])));
+                    let job = PullFirst { pass, plan, between, i, work, d, out, own, sums };
+                    dispatch_exactly(plan.isa, plan.lanes, job);
+                }
+            },
+        );
+        if let Some(weights) = weights {
+            parts.total(&places, weights);
+        }
+        self.d = d;
+    }
+
+    fn work(&self, plan: &StatePlan<R>, image: usize) -> Work<R> {
+        let pooled = if plan.pools.is_empty() { 0 } else { self.cell.sizes.node() };
+        Work {
+            bands: Bands::new(plan.size, plan.out, plan.c),
+            x: plan.x_pad.scratch(),
+            z: plan.z_pad.scratch(),
+            g: plan.g_pad.scratch(),
+            dx: Scratch::new(image),
+            pooled: [Scratch::new(pooled), Scratch::new(pooled)],
+            row: Scratch::new(plan.out[1] * plan.c),
+        }
+    }
+
+    /// Second halves of a state's separable convolutions: of each the gradient behind the first half's norm, and the
+    /// factors that take it through the norm.
+    fn pull_seconds(
+        &self,
+        plan: &StatePlan<R>,
+        weights: Option<&mut [&mut [R]]>,
+    ) -> Vec<(Scratch<R>, Vec<R>)> {
+        let (cell, c, n) = (self.cell, plan.c, self.cell.sizes.n);
+        let seconds: Vec<(&Conv<R>, &Half<R>)> =
+            plan.convs.iter().filter_map(|k| Some((k, k.second.as_ref()?))).collect();
+        if seconds.is_empty() {
+            return vec![];
+        }
+        let places = Place::of_seconds(plan);
+        let mut dus: Vec<Scratch<R>> = seconds.iter().map(|_| Scratch::new(n * cell.sizes.node())).collect();
+        let mut parts = Parts::new(weights.is_some(), n, &places);
+        let pass = self;
+        let sums: Vec<Vec<Vec<R>>> = parts
+            .groups(by_image(dus.iter_mut().map(|d| &mut **d), n))
+            .into_par_iter()
+            .map_init(
+                || self.work(plan, 0),
+                |work, (start, images, mut sums)| {
+                    let mut one = |(i, dus): (usize, Vec<&mut [R]>)| {
+                        let mut norm_sums = vec![R::ZERO; seconds.len() * 2 * c];
+                        let targets = dus.into_iter().zip(norm_sums.chunks_exact_mut(2 * c));
+                        for ((&(conv, half), place), (du, norm_sums)) in
+                            seconds.iter().zip(&places).zip(targets)
+                        {
+                            let (i, weights) = (start + i, sums.as_deref_mut().map(|s| place.split(s)));
+                            let job = PullSecond { pass, conv, half, i, work, du, norm_sums, weights };
+                            dispatch_exactly(plan.isa, plan.lanes, job);
+                        }
+                        norm_sums
+                    };
+                    images.into_iter().enumerate().map(&mut one).collect::<Vec<_>>()
+                },
+            )
+            .collect();
+        if let Some(weights) = weights {
+            parts.total(&places, weights);
+        }
+        let total = |k: usize| -> R::Wide { sums.iter().flatten().map(|s| s[k].wide()).sum() };
+        (seconds.iter().zip(dus).enumerate())
+            .map(|(k, ((conv, _), du))| {
+                let stats = norm(self.kept.stats, conv.item.norm, c);
+                let mut factors = vec![R::ZERO; 3 * c];
+                for ch in 0..c {
+                    let of = |row: usize| total((2 * k + row) * c + ch);
+                    self.norm_factors(R::Wide::of(1.0), [of(0), of(1)], &stats, ch, &mut factors);
+                }
+                (du, factors)
+            })
+            .collect()
+    }
+}
+
+struct PullSecond<'a, R: Real> {
+    pass: &'a Pass<'a, R>,
+    conv: &'a Conv<R>,
+    half: &'a Half<R>,
+    i: usize,
+    work: &'a mut Work<R>,
+    du: &'a mut [R],
+    norm_sums: &'a mut [R],
+    weights: Option<[&'a mut [R]; 2]>,
+}
+
+impl<R: Real> Kernel<R> for PullSecond<'_, R> {
+    type Output = ();
+    #[inline(always)]
+    fn run<V: Vector<Elem = R>>(self) {
+        let Self { pass, conv: Conv { item, .. }, half, work, .. } = self;
+        let (c, image) = (pass.cell.sizes.c, pass.cell.sizes.node());
+        let value = |k: usize| &pass.kept.values[item.value + k][self.i * image..][..image];
+        let norm = norm(pass.kept.stats, item.norm, c);
+        let d = pass.d[self.i * image * pass.cell.spec.nodes..].as_ptr();
+        let g = pass.node_grad(d, item.node, self.i);
+        let incoming = Incoming { g, z: value(1), factors: &pass.factors[item.index] };
+        let mut target = Target::Norm { z: value(0), norm, to: self.du, sums: self.norm_sums };
+        // SAFETY: all are images of the nodes' size.
+        unsafe {
+            let weights = self.weights.map(|[taps, point]| {
+                half.x_pad.fill::<V>((value(0).as_ptr(), c), Some(norm), half.out, work.z.as_mut_ptr());
+                Weights { taps, point, x: &work.z }
+            });
+            half.pull::<V>(&incoming, &mut work.g, &mut work.bands, &mut target, weights);
+        }
+    }
+}
+
+struct PullFirst<'a, R: Real> {
+    pass: &'a Pass<'a, R>,
+    plan: &'a StatePlan<R>,
+    /// Of each separable convolution: the gradient behind its first norm, and the factors through it.
+    between: &'a [(Scratch<R>, Vec<R>)],
+    i: usize,
+    work: &'a mut Work<R>,
+    /// This image's part of the gradients of the nodes.
+    d: &'a mut [R],
+    /// The gradient of the state, if it is an input.
+    out: Option<&'a mut [R]>,
+    /// The node that the state is.
+    own: Option<usize>,
+    sums: Option<(&'a mut [R], &'a [Place])>,
+}
+
+impl<R: Real> Kernel<R> for PullFirst<'_, R> {
+    type Output = ();
+    #[inline(always)]
+    fn run<V: Vector<Elem = R>>(mut self) {
+        let (pass, plan, d) = (self.pass, self.plan, self.d.as_mut_ptr());
+        let (c, [h, w]) = (plan.c, plan.size);
+        let dx = match &mut self.out {
+            Some(out) => out.as_mut_ptr(),
+            None => self.work.dx.as_mut_ptr(),
+        };
+        // SAFETY: `dx` is an image of the state's size, `d` holds the nodes of this image.
+        unsafe {
+            self.identities::<V>(d, dx);
+            if self.sums.is_some() && plan.has_relu() {
+                let x = state(pass.cell, pass.kept.y, plan.from, self.i);
+                plan.x_pad.fill::<V>(x, None, plan.size, self.work.x.as_mut_ptr());
+            }
+            self.convs::<V>(d, dx);
+            self.skips::<V>(d, dx);
+            self.pools::<V>(d, dx);
+            if let Some(own) = self.own {
+                let step = pass.cell.spec.nodes * c;
+                let g = pass.g[self.i * h * w * step + own * c..].as_ptr();
+                let to = (d.add(own * c), step);
+                let ones = vec![R::ONE; 2 * c];
+                let (images, constant) = (&[(g, step), (dx.cast_const(), c)][..], &vec![R::ZERO; c][..]);
+                Sum { images, factors: &ones, constant, out: to, pixels: h * w }.run::<V>();
+            }
+        }
+    }
+}
+
+impl<R: Real> PullFirst<'_, R> {
+    /// dx = what the identities pass on.
+    #[inline(always)]
+    unsafe fn identities<V: Vector<Elem = R>>(&mut self, d: *const R, dx: *mut R) {
+        let (pass, plan) = (self.pass, self.plan);
+        let (mut images, mut factors) = (vec![], vec![]);
+        for item in pass.cell.spec.reading(plan.from).filter(|i| i.kind == Kind::Identity) {
+            images.push(pass.node_grad(d, item.node, self.i));
+            factors.extend(&pass.factors[item.index]);
+        }
+        let (constant, pixels) = (&vec![R::ZERO; plan.c][..], plan.size[0] * plan.size[1]);
+        Sum { images: &images, factors: &factors, constant, out: (dx, plan.c), pixels }.run::<V>();
+    }
+
+    /// dx += the first halves' gradients
+    ///
+    /// # Safety
+    /// `d` holds the nodes of this image, `dx` is an image of the state's size.
+    #[inline(always)]
+    unsafe fn convs<V: Vector<Elem = R>>(&mut self, d: *const R, dx: *mut R) {
+        let (pass, plan, image) = (self.pass, self.plan, self.pass.cell.sizes.node());
+        let x = state(pass.cell, pass.kept.y, plan.from, self.i);
+        let mut between = self.between.iter();
+        for (k, Conv { item, first, second }) in plan.convs.iter().enumerate() {
+            let (g, factors) = match second.as_ref().and_then(|_| between.next()) {
+                Some((du, factors)) => ((du[self.i * image..].as_ptr(), plan.c), &factors[..]),
+                None => (pass.node_grad(d, item.node, self.i), &pass.factors[item.index][..]),
+            };
+            let z = &pass.kept.values[item.value][self.i * image..][..image];
+            let weights = self.sums.as_mut().map(|(sums, places)| {
+                let [taps, point] = places[k].split(sums);
+                Weights { taps, point, x: &self.work.x[..] }
+            });
+            let (work_g, bands) = (&mut self.work.g, &mut self.work.bands);
+            let mut target = Target::Input { x, to: dx };
+            // SAFETY: the caller's.
+            unsafe { first.pull::<V>(&Incoming { g, z, factors }, work_g, bands, &mut target, weights) };
+        }
+    }
+
+    /// dx += the gradients of stride-2 skips
+    ///
+    /// # Safety
+    /// As [`Self::convs`].
+    #[inline(always)]
+    unsafe fn skips<V: Vector<Elem = R>>(&mut self, d: *const R, dx: *mut R) {
+        let (pass, plan, image) = (self.pass, self.plan, self.pass.cell.sizes.node());
+        let (c, [oh, ow], w) = (plan.c, plan.out, plan.size[1]);
+        let x = state(pass.cell, pass.kept.y, plan.from, self.i);
+        for (at, reduce) in plan.reduces.iter().enumerate() {
+            let item = &reduce.item;
+            let z = &pass.kept.values[item.value][self.i * image..][..image];
+            let g = pass.node_grad(d, item.node, self.i);
+            let incoming = Incoming { g, z, factors: &pass.factors[item.index] };
+            for (y, k) in (0..oh).flat_map(|y| [(y, 0), (y, 1)]) {
+                // SAFETY: the caller's; pixel (2 y + k, k) and every second one after it exist.
+                unsafe {
+                    let (dz, row) = (self.work.bands.dz(), self.work.row.as_mut_ptr());
+                    if k == 0 {
+                        incoming.read::<V>(y * ow, ow, c, dz);
+                    }
+                    let dz = dz.cast_const().add(k * c / 2);
+                    reduce.back[k].times::<V>((dz, c), (row, c), ow);
+                    let start = (2 * y + k) * w + k;
+                    let x = (x.0.add(start * x.1), 2 * x.1);
+                    add_open::<V>(row, x, (dx.add(start * c), 2 * c), c, ow);
+                    if let Some((sums, places)) = &mut self.sums {
+                        let [my, mx] = plan.x_pad.margin;
+                        let from = self.work.x.as_ptr().add(plan.x_pad.at(my + 2 * y + k, mx + k));
+                        let pair = Pair { a: (dz, c), b: (from, 2 * c), pixels: ow };
+                        let sum = &mut places[plan.convs.len() + at].split(sums)[k];
+                        outer::<V>(pair, [c / 2, c], sum.as_mut_ptr());
+                    }
+                }
+            }
+        }
+    }
+
+    /// dx += the gradients of pools, each taken back once for all nodes that read it
+    ///
+    /// # Safety
+    /// As [`Self::convs`].
+    #[inline(always)]
+    unsafe fn pools<V: Vector<Elem = R>>(&mut self, d: *const R, dx: *mut R) {
+        let (pass, plan, image) = (self.pass, self.plan, self.pass.cell.sizes.node());
+        let c = plan.c;
+        for pool in &plan.pools {
+            let value = &pass.kept.values[pool.item.value][self.i * image..][..image];
+            let (mut images, mut factors) = (vec![(value.as_ptr(), c)], vec![R::ZERO; c]);
+            let mut constant = vec![R::ZERO; c];
+            let alike = |i: &&super::spec::Item| i.kind == pool.item.kind;
+            for item in pass.cell.spec.reading(plan.from).filter(alike) {
+                let own = &pass.factors[item.index];
+                images.push(pass.node_grad(d, item.node, self.i));
+                factors.extend(&own[..c]);
+                factors.iter_mut().zip(&own[c..2 * c]).for_each(|(f, &x)| *f += x);
+                constant.iter_mut().zip(&own[2 * c..]).for_each(|(f, &x)| *f += x);
+            }
+            let [pooled, scaled] = &mut self.work.pooled;
+            let out = (pooled.as_mut_ptr(), c);
+            let sum = Sum { images: &images, factors: &factors, constant: &constant, out, pixels: image / c };
+            sum.run::<V>();
+            // SAFETY: the caller's.
+            let dx = unsafe { std::slice::from_raw_parts_mut(dx, plan.size[0] * plan.size[1] * c) };
+            match pool.maximum {
+                Some(at) => {
+                    pool.images.pull_max(pooled, &pass.kept.indices[at][self.i * image..][..image], dx)
+                }
+                None => pool.images.pull_avg(pooled, scaled, dx),
+            }
+        }
+    }
+}

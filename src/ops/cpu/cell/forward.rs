@@ -1,0 +1,288 @@
+//! The forward pass of a cell.
+
+use super::half::{Bands, add_moments};
+use super::pad::Norm;
+use super::plan::{StatePlan, lanes};
+use super::sum::{Image, Sum};
+use super::{Cell, by_image, norm, state};
+use crate::device::real::{Real, Wide};
+use crate::device::simd::{Kernel, Vector, dispatch_exactly};
+use crate::ops::batch_norm::EPSILON;
+use crate::ops::cpu::scratch::Scratch;
+use rayon::prelude::*;
+
+/// Computes the nodes side by side, (n, h, w, nodes c); the statistics of all norms, (norms, 3, c); and what the
+/// backward needs: values before their norms, and the taps of maxima.
+pub fn forward<R: Real>(
+    cell: &Cell<R>,
+    y: &mut [R],
+    stats: &mut [R],
+    values: &mut [&mut [R]],
+    indices: &mut [&mut [u8]],
+) {
+    if let Some(given) = cell.given {
+        stats.copy_from_slice(given);
+    }
+    for from in 0..2 + cell.spec.nodes {
+        if let Some(node) = from.checked_sub(2) {
+            sum_node(cell, node, y, stats, values);
+        }
+        if cell.spec.reading(from).next().is_none() {
+            continue;
+        }
+        let plan = StatePlan::new(cell.spec, &cell.sizes, from, &cell.weights);
+        first_values(cell, &plan, y, stats, values, indices);
+        second_values(cell, &plan, stats, values);
+    }
+}
+
+/// Working memory of one thread.
+struct Work<R> {
+    padded: Scratch<R>,
+    bands: Bands<R>,
+    dense: Scratch<R>,
+}
+
+/// Pools, first halves and stride-2 skips of one state.
+fn first_values<R: Real>(
+    cell: &Cell<R>,
+    plan: &StatePlan<R>,
+    y: &[R],
+    stats: &mut [R],
+    values: &mut [&mut [R]],
+    indices: &mut [&mut [u8]],
+) {
+    let (n, c) = (cell.sizes.n, plan.c);
+    let places: Vec<usize> = (plan.pools.iter().map(|p| p.item.value))
+        .chain(plan.convs.iter().map(|k| k.item.value))
+        .chain(plan.reduces.iter().map(|r| r.item.value))
+        .collect();
+    let maxima: Vec<usize> = plan.pools.iter().filter_map(|p| p.maximum).collect();
+    let mut taken: Vec<&mut [R]> = places.iter().map(|&v| std::mem::take(&mut values[v])).collect();
+    let mut taps: Vec<&mut [u8]> = maxima.iter().map(|&m| std::mem::take(&mut indices[m])).collect();
+    let outs = by_image(taken.iter_mut().map(|t| &mut **t), n);
+    let taps_of = by_image(taps.iter_mut().map(|t| &mut **t), n);
+    let dense = if plan.pools.is_empty() || plan.from < 2 { 0 } else { cell.sizes.image(plan.from) };
+    let moments: Vec<Vec<R>> = (outs.into_par_iter().zip(taps_of).enumerate())
+        .map_init(
+            || Work {
+                padded: plan.x_pad.scratch(),
+                bands: Bands::new(plan.size, plan.out, c),
+                dense: Scratch::new(dense),
+            },
+            |work, (i, (outs, taps))| {
+                let x = state(cell, y, plan.from, i);
+                let job = First { plan, x, outs, taps, work, moments: cell.given.is_none() };
+                dispatch_exactly(plan.isa, plan.lanes, job)
+            },
+        )
+        .collect();
+    places.iter().zip(taken).for_each(|(&v, t)| values[v] = t);
+    maxima.iter().zip(taps).for_each(|(&m, t)| indices[m] = t);
+    if cell.given.is_none() {
+        set_statistics(cell, &places, values, &moments, stats);
+    }
+}
+
+struct First<'a, R> {
+    plan: &'a StatePlan<R>,
+    x: Image<R>,
+    /// Of the pools, the convolutions, the skips.
+    outs: Vec<&'a mut [R]>,
+    taps: Vec<&'a mut [u8]>,
+    work: &'a mut Work<R>,
+    moments: bool,
+}
+
+impl<R: Real> Kernel<R> for First<'_, R> {
+    /// Moments of each value's channels about its first pixel, (values, 2, c).
+    type Output = Vec<R>;
+    #[inline(always)]
+    fn run<V: Vector<Elem = R>>(self) -> Vec<R> {
+        let Self { plan, x, work, mut outs, taps, moments: wanted } = self;
+        let (c, [h, w], out) = (plan.c, plan.size, plan.out);
+        let mut moments = vec![R::ZERO; outs.len() * 2 * c];
+        let mut targets = outs.iter_mut().zip(moments.chunks_exact_mut(2 * c));
+        // SAFETY: `x` is an image of the plan's size, the results are of the nodes' size.
+        unsafe {
+            if !plan.pools.is_empty() {
+                let dense = if work.dense.is_empty() {
+                    std::slice::from_raw_parts(x.0, h * w * c)
+                } else {
+                    for p in 0..h * w {
+                        let from = std::slice::from_raw_parts(x.0.add(p * x.1), c);
+                        work.dense[p * c..][..c].copy_from_slice(from);
+                    }
+                    &work.dense[..]
+                };
+                let mut taps = taps.into_iter();
+                for (pool, (to, moments)) in plan.pools.iter().zip(&mut targets) {
+                    match pool.maximum.and_then(|_| taps.next()) {
+                        Some(taps) => pool.images.max(dense, to, taps),
+                        None => pool.images.avg(dense, to),
+                    }
+                    if wanted {
+                        let at = to.as_ptr();
+                        add_moments::<V>(at, c, out[0] * out[1], at, moments.as_mut_ptr());
+                    }
+                }
+            }
+            if plan.has_relu() {
+                plan.x_pad.fill::<V>(x, None, plan.size, work.padded.as_mut_ptr());
+            }
+            for (conv, (to, moments)) in plan.convs.iter().zip(&mut targets) {
+                conv.first.run::<V>(&work.padded, &mut work.bands, to, wanted.then_some(moments));
+            }
+            for (reduce, (to, moments)) in plan.reduces.iter().zip(&mut targets) {
+                for (k, half) in reduce.forward.iter().enumerate() {
+                    for y in 0..out[0] {
+                        let [my, mx] = plan.x_pad.margin;
+                        let from = work.padded.as_ptr().add(plan.x_pad.at(my + 2 * y + k, mx + k));
+                        let to = to.as_mut_ptr().add(y * out[1] * c + k * c / 2);
+                        half.times::<V>((from, 2 * c), (to, c), out[1]);
+                    }
+                }
+                if wanted {
+                    let at = to.as_ptr();
+                    add_moments::<V>(at, c, out[0] * out[1], at, moments.as_mut_ptr());
+                }
+            }
+        }
+        moments
+    }
+}
+
+/// Second halves of one state's separable convolutions.
+fn second_values<R: Real>(cell: &Cell<R>, plan: &StatePlan<R>, stats: &mut [R], values: &mut [&mut [R]]) {
+    let (n, c, image) = (cell.sizes.n, plan.c, cell.sizes.node());
+    let seconds: Vec<_> = plan.convs.iter().filter_map(|k| Some((&k.item, k.second.as_ref()?))).collect();
+    if seconds.is_empty() {
+        return;
+    }
+    let places: Vec<usize> = seconds.iter().map(|(item, _)| item.value + 1).collect();
+    let mut taken: Vec<&mut [R]> = places.iter().map(|&v| std::mem::take(&mut values[v])).collect();
+    let (read, known) = (&*values, &*stats);
+    let moments: Vec<Vec<R>> = by_image(taken.iter_mut().map(|t| &mut **t), n)
+        .into_par_iter()
+        .enumerate()
+        .map_init(
+            || (plan.z_pad.scratch(), Bands::new(plan.out, plan.out, c)),
+            |(padded, bands), (i, outs)| {
+                let mut moments = vec![R::ZERO; outs.len() * 2 * c];
+                let targets = outs.into_iter().zip(moments.chunks_exact_mut(2 * c));
+                for (&(item, half), (z, moments)) in seconds.iter().zip(targets) {
+                    let x = &read[item.value][i * image..][..image];
+                    let moments = cell.given.is_none().then_some(moments);
+                    let job = Second { half, x, norm: norm(known, item.norm, c), padded, bands, z, moments };
+                    dispatch_exactly(plan.isa, plan.lanes, job);
+                }
+                moments
+            },
+        )
+        .collect();
+    places.iter().zip(taken).for_each(|(&v, t)| values[v] = t);
+    if cell.given.is_none() {
+        set_statistics(cell, &places, values, &moments, stats);
+    }
+}
+
+struct Second<'a, R> {
+    half: &'a super::half::Half<R>,
+    x: &'a [R],
+    norm: Norm<'a, R>,
+    padded: &'a mut [R],
+    bands: &'a mut Bands<R>,
+    z: &'a mut [R],
+    moments: Option<&'a mut [R]>,
+}
+
+impl<R: Real> Kernel<R> for Second<'_, R> {
+    type Output = ();
+    #[inline(always)]
+    fn run<V: Vector<Elem = R>>(self) {
+        let pad = &self.half.x_pad;
+        // SAFETY: `x` and `z` are images of the nodes' size.
+        unsafe {
+            pad.fill::<V>((self.x.as_ptr(), pad.c), Some(self.norm), self.half.out, self.padded.as_mut_ptr());
+            self.half.run::<V>(self.padded, self.bands, self.z, self.moments);
+        }
+    }
+}
+
+/// Writes mean, r and biased variance of the values at `places` to the rows of all norms that apply to them.
+fn set_statistics<R: Real>(
+    cell: &Cell<R>,
+    places: &[usize],
+    values: &[&mut [R]],
+    moments: &[Vec<R>],
+    stats: &mut [R],
+) {
+    let (n, c, image) = (cell.sizes.n, cell.sizes.c, cell.sizes.node());
+    let pixels = R::Wide::of((image / c) as f64);
+    let count = pixels * R::Wide::of(n as f64);
+    for (k, &place) in places.iter().enumerate() {
+        let mut row = vec![R::ZERO; 3 * c];
+        for ch in 0..c {
+            // mean, and sum of squares about it, of every image
+            let of = |i: usize| {
+                let sum = moments[i][2 * k * c + ch].wide();
+                let square = moments[i][(2 * k + 1) * c + ch].wide();
+                (values[place][i * image + ch].wide() + sum / pixels, square - sum * sum / pixels)
+            };
+            let mean = (0..n).map(|i| of(i).0).sum::<R::Wide>() / R::Wide::of(n as f64);
+            let within: R::Wide = (0..n)
+                .map(|i| {
+                    let (m, square) = of(i);
+                    square + pixels * (m - mean) * (m - mean)
+                })
+                .sum();
+            let variance = if within < R::Wide::of(0.0) { R::Wide::of(0.0) } else { within / count };
+            row[ch] = R::narrow(mean);
+            row[c + ch] = R::narrow(R::Wide::of(1.0) / (variance + R::Wide::of(EPSILON)).sqrt());
+            row[2 * c + ch] = R::narrow(variance);
+        }
+        for item in &cell.spec.items {
+            for later in 0..item.kind.norms() {
+                if item.value + later == place {
+                    stats[(item.norm + later) * 3 * c..][..3 * c].copy_from_slice(&row);
+                }
+            }
+        }
+    }
+}
+
+/// A node's value: the weighted sum of its candidates, their norms applied.
+fn sum_node<R: Real>(cell: &Cell<R>, node: usize, y: &mut [R], stats: &[R], values: &[&mut [R]]) {
+    let (c, image, nodes) = (cell.sizes.c, cell.sizes.node(), cell.spec.nodes);
+    let (isa, lanes) = lanes::<R>(cell.spec, c);
+    // (x - m) r: factor w r for x, and all the -w r m in one constant
+    let (mut factors, mut constant) = (vec![], vec![R::Wide::default(); c]);
+    for item in cell.spec.into_node(node) {
+        let w = cell.mix[item.entry];
+        match item.last() {
+            None => factors.extend(std::iter::repeat_n(w, c)),
+            Some((norm_at, _)) => {
+                let Norm { mean, r } = norm(stats, norm_at, c);
+                for ch in 0..c {
+                    let factor = w.wide() * r[ch].wide();
+                    constant[ch] -= factor * mean[ch].wide();
+                    factors.push(R::narrow(factor));
+                }
+            }
+        }
+    }
+    let constant: Vec<R> = constant.into_iter().map(R::narrow).collect();
+    y.par_chunks_exact_mut(image * nodes).enumerate().for_each(|(i, y)| {
+        let out = y.as_mut_ptr();
+        let images: Vec<Image<R>> = (cell.spec.into_node(node))
+            .map(|item| match (item.last(), item.from.checked_sub(2)) {
+                (Some((_, value)), _) => (values[value][i * image..].as_ptr(), c),
+                (None, Some(earlier)) => (out.wrapping_add(earlier * c).cast_const(), nodes * c),
+                (None, None) => (cell.inputs[item.from][i * image..].as_ptr(), c),
+            })
+            .collect();
+        let out = (out.wrapping_add(node * c), nodes * c);
+        let job = Sum { images: &images, factors: &factors, constant: &constant, out, pixels: image / c };
+        dispatch_exactly(isa, lanes, job);
+    });
+}

@@ -1,0 +1,464 @@
+//! Relu, depthwise, 1 x 1 of one image: a dilated convolution, or half a separable one. Rows go from the padded input
+//! through the first-level cache to the result; nothing between is kept.
+
+use super::pad::{Norm, Pad, before};
+use super::product::{Matrix, Pair, outer};
+use super::rows::{BLOCK, Rows, Taps, correlate, gather, products};
+use crate::device::real::Real;
+use crate::device::simd::{Vector, prefetch};
+use crate::ops::cpu::scratch::Scratch;
+use crate::ops::window::Window;
+
+/// Pixels of a band of rows that go through the 1 x 1 convolution together.
+const BAND: usize = 64;
+
+/// Offsets of taps in the padded gradient, with the index of each tap's weight.
+type List = Vec<(usize, usize)>;
+
+/// One half: its weights, packed, and where its passes find what they read.
+pub struct Half<R> {
+    pub window: Window,
+    c: usize,
+    /// Of the input, and of the result.
+    size: [usize; 2],
+    pub out: [usize; 2],
+    pub x_pad: Pad,
+    pub g_pad: Pad,
+    taps: Taps,
+    /// Forward, and in reverse order.
+    weights: [Scratch<R>; 2],
+    forward: Matrix<R>,
+    back: Matrix<R>,
+    /// By phase of the input pixel, for strides other than one.
+    lists: Vec<List>,
+}
+
+/// The gradient of a half's result, as it is read: `factors[0] g + factors[1] z + factors[2]` in every channel.
+pub struct Incoming<'a, R> {
+    pub g: (*const R, usize),
+    pub z: &'a [R],
+    pub factors: &'a [R],
+}
+
+/// Where the gradient at the relu goes.
+pub enum Target<'a, R> {
+    /// Added to `to` where `x` is positive.
+    Input { x: (*const R, usize), to: *mut R },
+    /// Written to `to` where the normalised `z` is positive, with the sums of it and of it times that.
+    Norm { z: &'a [R], norm: Norm<'a, R>, to: &'a mut [R], sums: &'a mut [R] },
+}
+
+/// Gradients of the weights, added to: `taps` (tap, c) and `point` (c, c); and the padded input they need.
+pub struct Weights<'a, R> {
+    pub taps: &'a mut [R],
+    pub point: &'a mut [R],
+    pub x: &'a [R],
+}
+
+/// Working memory of one thread.
+pub struct Bands<R> {
+    dz: Scratch<R>,
+    d: Scratch<R>,
+    row: Scratch<R>,
+}
+
+impl<R: Real> Bands<R> {
+    pub fn new(size: [usize; 2], out: [usize; 2], c: usize) -> Self {
+        let band = (out[1].next_multiple_of(BLOCK) + BAND + out[1]) * c;
+        let row = (size[1] + 2 * BLOCK).next_multiple_of(BLOCK) * 4 * c;
+        Self { dz: Scratch::new(band), d: Scratch::new(band), row: Scratch::new(row) }
+    }
+    /// Room for a band of gradients.
+    pub fn dz(&mut self) -> *mut R {
+        self.dz.as_mut_ptr()
+    }
+}
+
+impl<R: Real> Half<R> {
+    /// `depthwise` is (c, 1, kh, kw), `pointwise` (c, c, 1, 1).
+    #[allow(clippy::too_many_arguments)] // two weights, two sizes, two paddings
+    pub fn new(
+        window: Window,
+        size: [usize; 2],
+        out: [usize; 2],
+        lanes: usize,
+        pads: [Pad; 2],
+        depthwise: &[R],
+        pointwise: &[R],
+    ) -> Self {
+        let [x_pad, g_pad] = pads;
+        let (c, taps) = (x_pad.c, window.taps());
+        let pattern = |flip: bool| {
+            let mut pattern = Scratch::new(taps * c);
+            for (i, to) in pattern.iter_mut().enumerate() {
+                let tap = if flip { taps - 1 - i / c } else { i / c };
+                *to = depthwise[i % c * taps + tap];
+            }
+            pattern
+        };
+        let steps = [window.dilation[0] * x_pad.row, window.dilation[1] * c];
+        let lists = if window.stride == [1, 1] { vec![] } else { lists(&window, &g_pad) };
+        Self {
+            window,
+            c,
+            size,
+            out,
+            x_pad,
+            g_pad,
+            taps: Taps { kernel: window.kernel, steps, stride: window.stride[1] * c, c },
+            weights: [pattern(false), pattern(true)],
+            forward: Matrix::new(c, c, lanes, |k, n| pointwise[n * c + k]),
+            back: Matrix::new(c, c, lanes, |k, n| pointwise[k * c + n]),
+            lists,
+        }
+    }
+
+    /// Elements of [`Weights::taps`] and [`Weights::point`].
+    pub fn weight_sizes(&self) -> [usize; 2] {
+        [self.window.taps() * self.c, self.c * self.c]
+    }
+
+    /// Rows of a band.
+    fn band(&self) -> usize {
+        (BAND / self.out[1]).max(1)
+    }
+
+    /// Offset in the padded input of the first tap of output row `y`.
+    fn first_tap(&self, y: usize) -> usize {
+        let at = |a: usize| self.x_pad.margin[a] - self.window.padding[a];
+        self.x_pad.at(at(0) + y * self.window.stride[0], at(1))
+    }
+
+    /// The depthwise result of rows `rows`, dense, in `bands.d`.
+    ///
+    /// # Safety
+    /// `x` is the padded input; the rows make at most a band.
+    #[inline(always)]
+    unsafe fn depthwise<V: Vector<Elem = R>>(&self, x: *const R, rows: std::ops::Range<usize>, d: *mut R) {
+        for (i, y) in rows.enumerate() {
+            // SAFETY: the caller's; what a row writes beyond its pixels the next one overwrites.
+            unsafe {
+                let to = d.add(i * self.out[1] * self.c);
+                correlate::<V>(
+                    &self.taps,
+                    self.weights[0].as_ptr(),
+                    x.add(self.first_tap(y)),
+                    to,
+                    self.out[1],
+                );
+            }
+        }
+    }
+
+    /// z of the padded input, and, if wanted, the moments of its channels about its first pixel, (2, c).
+    ///
+    /// # Safety
+    /// `x` is laid out by `x_pad`, `z` holds the result; `V`'s lanes divide the channels.
+    #[inline(always)]
+    pub unsafe fn run<V: Vector<Elem = R>>(
+        &self,
+        x: &[R],
+        bands: &mut Bands<R>,
+        z: &mut [R],
+        mut moments: Option<&mut [R]>,
+    ) {
+        let (c, [h, w]) = (self.c, self.out);
+        for y in (0..h).step_by(self.band()) {
+            let rows = y..h.min(y + self.band());
+            let pixels = rows.len() * w;
+            // SAFETY: the caller's.
+            unsafe {
+                self.depthwise::<V>(x.as_ptr(), rows, bands.d.as_mut_ptr());
+                let to = z.as_mut_ptr().add(y * w * c);
+                self.forward.times::<V>((bands.d.as_ptr(), c), (to, c), pixels);
+                if let Some(moments) = &mut moments {
+                    add_moments::<V>(to, c, pixels, z.as_ptr(), moments.as_mut_ptr());
+                }
+            }
+        }
+    }
+
+    /// Passes the gradient of the result on to the relu's input and, if wanted, to the weights. `g` is working memory
+    /// laid out by `g_pad` with zero margins.
+    ///
+    /// # Safety
+    /// The pointers are valid for one image of the half; `V`'s lanes divide the channels.
+    #[inline(always)]
+    pub unsafe fn pull<V: Vector<Elem = R>>(
+        &self,
+        incoming: &Incoming<R>,
+        g: &mut [R],
+        bands: &mut Bands<R>,
+        target: &mut Target<R>,
+        mut weights: Option<Weights<R>>,
+    ) {
+        let (c, [h, w], g_pad) = (self.c, self.out, &self.g_pad);
+        let mut done = 0;
+        for y in (0..h).step_by(self.band()) {
+            let rows = y..h.min(y + self.band());
+            let pixels = rows.len() * w;
+            // SAFETY: the caller's.
+            unsafe {
+                incoming.read::<V>(y * w, pixels, c, bands.dz.as_mut_ptr());
+                prefetch(incoming.z.as_ptr().wrapping_add((y * w + pixels) * c), pixels * c);
+                for (i, y) in rows.clone().enumerate() {
+                    let to = g.as_mut_ptr().add(g_pad.at(y + g_pad.margin[0], g_pad.margin[1]));
+                    self.back.times::<V>((bands.dz.as_ptr().add(i * w * c), c), (to, c), w);
+                }
+                if let Some(weights) = &mut weights {
+                    self.depthwise::<V>(weights.x.as_ptr(), rows.clone(), bands.d.as_mut_ptr());
+                    let pair = Pair { a: (bands.dz.as_ptr(), c), b: (bands.d.as_ptr(), c), pixels };
+                    outer::<V>(pair, [c, c], weights.point.as_mut_ptr());
+                    let rows = Rows {
+                        x: weights.x.as_ptr().add(self.first_tap(y)),
+                        x_row: self.window.stride[0] * self.x_pad.row,
+                        g: g.as_ptr().add(g_pad.at(y + g_pad.margin[0], g_pad.margin[1])),
+                        g_row: g_pad.row,
+                        count: rows.len(),
+                        pixels: w,
+                    };
+                    products::<V>(&self.taps, &rows, weights.taps.as_mut_ptr());
+                }
+                let ready = self.ready(rows.end);
+                for y in done..ready {
+                    self.input_row::<V>(y, g.as_ptr(), bands.row.as_mut_ptr());
+                    target.take::<V>(y * self.size[1], self.size[1], c, bands.row.as_ptr());
+                }
+                done = ready;
+            }
+        }
+    }
+
+    /// Input rows whose gradient is complete once the result's first `rows` rows are there.
+    fn ready(&self, rows: usize) -> usize {
+        let (s, p) = (self.window.stride[0], self.window.padding[0]);
+        if rows == self.out[0] { self.size[0] } else { (rows * s).saturating_sub(p).min(self.size[0]) }
+    }
+
+    /// Row `y` of the depthwise convolution's input gradient.
+    ///
+    /// # Safety
+    /// `g` is the padded gradient, `row` holds a row rounded up to blocks of every phase.
+    #[inline(always)]
+    unsafe fn input_row<V: Vector<Elem = R>>(&self, y: usize, g: *const R, row: *mut R) {
+        let (w, c, pad) = (&self.window, self.c, &self.g_pad);
+        // SAFETY: the caller's.
+        unsafe {
+            if w.stride == [1, 1] {
+                let first = |a: usize, at: usize| {
+                    pad.margin[a] + at + w.padding[a] - w.dilation[a] * (w.kernel[a] - 1)
+                };
+                let taps =
+                    Taps { steps: [w.dilation[0] * pad.row, w.dilation[1] * c], stride: c, ..self.taps };
+                let from = g.add(pad.at(first(0, y), first(1, 0)));
+                return correlate::<V>(&taps, self.weights[1].as_ptr(), from, row, self.size[1]);
+            }
+            let [sy, sx] = w.stride;
+            let top = pad.margin[0] + (y + w.padding[0]) / sy - before(w, 0);
+            for first in 0..sx.min(self.size[1]) {
+                let x = first + w.padding[1];
+                let list = &self.lists[(y + w.padding[0]) % sy * sx + x % sx];
+                let from = g.add(pad.at(top, pad.margin[1] + x / sx - before(w, 1)));
+                let pixels = (self.size[1] - first).div_ceil(sx);
+                gather::<V>(list, c, self.weights[0].as_ptr(), from, (row.add(first * c), sx * c), pixels);
+            }
+        }
+    }
+}
+
+/// For every phase of an input pixel, padding counted, the taps that reach it: input pixel `i` is `u = i + p = s q + f`,
+/// and tap `k` with `d k = f (mod s)` joins it to result `q - (d k - f) / s`.
+fn lists(w: &Window, pad: &Pad) -> Vec<List> {
+    let phases = (0..w.stride[0]).flat_map(|fy| (0..w.stride[1]).map(move |fx| [fy, fx]));
+    let list = |phase: [usize; 2]| {
+        let back = |a: usize, k: usize| {
+            let reach = w.dilation[a] * k;
+            (reach % w.stride[a] == phase[a] && reach >= phase[a])
+                .then(|| before(w, a) - (reach - phase[a]) / w.stride[a])
+        };
+        let tap = |k: usize| Some((pad.at(back(0, k / w.kernel[1])?, back(1, k % w.kernel[1])?), k));
+        (0..w.taps()).filter_map(tap).collect()
+    };
+    phases.map(list).collect()
+}
+
+impl<R: Real> Incoming<'_, R> {
+    /// Pixels `start..start + pixels` into `to`, dense.
+    ///
+    /// # Safety
+    /// The pixels exist, and `to` holds them.
+    #[inline(always)]
+    pub unsafe fn read<V: Vector<Elem = R>>(&self, start: usize, pixels: usize, c: usize, to: *mut R) {
+        // SAFETY: the caller's.
+        unsafe { stretches!(V, c, Self::read_stretch(self, start, pixels, c, to)) }
+    }
+    #[inline(always)]
+    unsafe fn read_stretch<V: Vector<Elem = R>, const P: usize>(
+        &self,
+        start: usize,
+        pixels: usize,
+        c: usize,
+        to: *mut R,
+        r: usize,
+    ) {
+        // SAFETY: the caller's.
+        unsafe {
+            let factors = self.factors.as_ptr().add(r);
+            let (by_g, by_z, plus) = (V::load(factors), V::load(factors.add(c)), V::load(factors.add(2 * c)));
+            let (g, z) = (self.g.0.add(start * self.g.1 + r), self.z.as_ptr().add(start * c + r));
+            for p in 0..pixels {
+                let (g, z) = (V::load(g.add(p * self.g.1)), V::load(z.add(p * c)));
+                g.fma(by_g, z.fma(by_z, plus)).store(to.add(p * c + r));
+            }
+        }
+    }
+}
+
+impl<R: Real> Target<'_, R> {
+    /// Takes pixels `start..start + pixels` of the gradient behind the relu.
+    ///
+    /// # Safety
+    /// The pixels exist in the target's images and in `da`.
+    #[inline(always)]
+    unsafe fn take<V: Vector<Elem = R>>(&mut self, start: usize, pixels: usize, c: usize, da: *const R) {
+        // SAFETY: the caller's.
+        unsafe {
+            match self {
+                Self::Input { x, to } => {
+                    let x = (x.0.add(start * x.1), x.1);
+                    add_open::<V>(da, x, (to.add(start * c), c), c, pixels);
+                }
+                Self::Norm { z, norm, to, sums } => {
+                    let (z, to) = (z.as_ptr().add(start * c), to.as_mut_ptr().add(start * c));
+                    let sums = sums.as_mut_ptr();
+                    stretches!(V, c, open_and_sum(da, z, *norm, to, sums, pixels));
+                }
+            }
+        }
+    }
+}
+
+/// `to = da` where the normalised z is positive; `sums += ` of that and of that times it.
+///
+/// # Safety
+/// The pointers are valid.
+#[inline(always)]
+unsafe fn open_and_sum<V: Vector, const P: usize>(
+    da: *const V::Elem,
+    z: *const V::Elem,
+    norm: Norm<V::Elem>,
+    to: *mut V::Elem,
+    sums: *mut V::Elem,
+    pixels: usize,
+    r: usize,
+) {
+    let (c, mut sum) = (norm.mean.len(), [[V::zero(); P]; 2]);
+    // SAFETY: the caller's.
+    unsafe {
+        let (mean, by) = (V::load(norm.mean.as_ptr().add(r)), V::load(norm.r.as_ptr().add(r)));
+        for start in (0..pixels).step_by(P) {
+            for part in 0..P.min(pixels - start) {
+                let at = (start + part) * c + r;
+                let z = V::load(z.add(at)).sub(mean).mul(by);
+                let open = V::load(da.add(at)).where_positive(z);
+                open.store(to.add(at));
+                sum[0][part] = sum[0][part].add(open);
+                sum[1][part] = open.fma(z, sum[1][part]);
+            }
+        }
+        add_total(sum[0], sums.add(r));
+        add_total(sum[1], sums.add(c + r));
+    }
+}
+
+/// `to += da` where `x` is positive, over some pixels of `c` channels.
+///
+/// # Safety
+/// The pointers are valid.
+#[inline(always)]
+pub unsafe fn add_open<V: Vector>(
+    da: *const V::Elem,
+    x: (*const V::Elem, usize),
+    to: (*mut V::Elem, usize),
+    c: usize,
+    pixels: usize,
+) {
+    // SAFETY: the caller's.
+    unsafe { stretches!(V, c, add_open_stretch(da, x, to, c, pixels)) }
+}
+
+#[inline(always)]
+unsafe fn add_open_stretch<V: Vector, const P: usize>(
+    da: *const V::Elem,
+    (x, x_step): (*const V::Elem, usize),
+    (to, to_step): (*mut V::Elem, usize),
+    c: usize,
+    pixels: usize,
+    r: usize,
+) {
+    for p in 0..pixels {
+        // SAFETY: the caller's.
+        unsafe {
+            let open = V::load(da.add(p * c + r)).where_positive(V::load(x.add(p * x_step + r)));
+            let to = to.add(p * to_step + r);
+            V::load(to).add(open).store(to);
+        }
+    }
+}
+
+/// `moments[0][c] += sum of x - shift`, `moments[1][c] += sum of its square` over some pixels.
+///
+/// # Safety
+/// The pointers are valid.
+#[inline(always)]
+pub unsafe fn add_moments<V: Vector>(
+    x: *const V::Elem,
+    c: usize,
+    pixels: usize,
+    shift: *const V::Elem,
+    moments: *mut V::Elem,
+) {
+    // SAFETY: the caller's.
+    unsafe { stretches!(V, c, add_moments_stretch(x, c, pixels, shift, moments)) }
+}
+
+#[inline(always)]
+unsafe fn add_moments_stretch<V: Vector, const P: usize>(
+    x: *const V::Elem,
+    c: usize,
+    pixels: usize,
+    shift: *const V::Elem,
+    moments: *mut V::Elem,
+    r: usize,
+) {
+    let mut sum = [[V::zero(); P]; 2];
+    // SAFETY: the caller's.
+    unsafe {
+        let shift = V::load(shift.add(r));
+        for start in (0..pixels).step_by(P) {
+            for part in 0..P.min(pixels - start) {
+                let d = V::load(x.add((start + part) * c + r)).sub(shift);
+                sum[0][part] = sum[0][part].add(d);
+                sum[1][part] = d.fma(d, sum[1][part]);
+            }
+        }
+        add_total(sum[0], moments.add(r));
+        add_total(sum[1], moments.add(c + r));
+    }
+}
+
+/// `to += sum of the parts`
+///
+/// # Safety
+/// `to` has a vector.
+#[inline(always)]
+pub unsafe fn add_total<V: Vector, const P: usize>(parts: [V; P], to: *mut V::Elem) {
+    // SAFETY: the caller's.
+    unsafe {
+        let mut sum = V::load(to);
+        for part in parts {
+            sum = sum.add(part);
+        }
+        sum.store(to);
+    }
+}

@@ -1,0 +1,84 @@
+//! A whole cell at once, image by image: every state is read once for all its candidates.
+//!
+//! Forward, for each state as it becomes known: pools and first halves of all candidates that read it; their batch
+//! statistics; second halves; theirs; then the next node's sum with the norms applied as it reads. Backward the other
+//! way round. Batch statistics are the only places where the images wait for each other.
+
+/// Calls `$f::<stretch, sums>(.., channel)` for stretches of at most four vectors of `$c` channels, each as one vector,
+/// with as many sums as hide the latency of an addition. So a pixel's channels are read together, and what is constant
+/// over pixels is in registers.
+macro_rules! stretches {
+    ($v:ident, $c:expr, $($f:ident)::+ ($($arg:expr),*)) => {{
+        use crate::device::simd::Many;
+        let (c, mut r) = ($c, 0);
+        while r + 4 * $v::LANES <= c {
+            $($f)::+::<Many<$v, 4>, 1>($($arg,)* r);
+            r += 4 * $v::LANES;
+        }
+        while r + 2 * $v::LANES <= c {
+            $($f)::+::<Many<$v, 2>, 2>($($arg,)* r);
+            r += 2 * $v::LANES;
+        }
+        while r < c {
+            $($f)::+::<$v, 4>($($arg,)* r);
+            r += $v::LANES;
+        }
+    }};
+}
+
+mod backward;
+mod forward;
+mod half;
+mod pad;
+mod plan;
+mod product;
+mod rows;
+mod spec;
+mod sum;
+mod weights;
+
+pub use backward::{Gradients, Kept, gradient};
+pub use forward::forward;
+pub use plan::Sizes;
+pub use spec::{Candidate, Item, Kind, Spec};
+
+use crate::device::real::Real;
+
+/// What a cell is computed from.
+pub struct Cell<'a, R> {
+    pub spec: &'a Spec,
+    pub sizes: Sizes,
+    /// The mixing weights.
+    pub mix: &'a [R],
+    /// Images (n, h, w, c).
+    pub inputs: [&'a [R]; 2],
+    pub weights: Vec<&'a [R]>,
+    /// Statistics (norms, 3, c) that are used instead of the batch's.
+    pub given: Option<&'a [R]>,
+}
+
+/// Mean and 1 / standard deviation in row `norm` of statistics.
+fn norm<R>(stats: &[R], norm: usize, c: usize) -> pad::Norm<'_, R> {
+    let row = &stats[norm * 3 * c..][..3 * c];
+    pad::Norm { mean: &row[..c], r: &row[c..2 * c] }
+}
+
+/// For every image, its part of each tensor.
+fn by_image<'a, T>(tensors: impl IntoIterator<Item = &'a mut [T]>, n: usize) -> Vec<Vec<&'a mut [T]>> {
+    let mut images: Vec<Vec<&mut [T]>> = (0..n).map(|_| Vec::new()).collect();
+    for tensor in tensors {
+        let size = tensor.len() / n;
+        images.iter_mut().zip(tensor.chunks_exact_mut(size)).for_each(|(image, part)| image.push(part));
+    }
+    images
+}
+
+/// State `from` of image `i`: its first element and elements from one pixel to the next. `y` holds the nodes, side by
+/// side.
+fn state<R: Real>(cell: &Cell<R>, y: &[R], from: usize, i: usize) -> sum::Image<R> {
+    let (c, nodes) = (cell.sizes.c, cell.spec.nodes);
+    match cell.inputs.get(from) {
+        Some(x) => (x[i * cell.sizes.image(from)..].as_ptr(), c),
+        None => (y[i * cell.sizes.node() * nodes + (from - 2) * c..].as_ptr(), nodes * c),
+    }
+}

@@ -1,0 +1,114 @@
+//! Copies of images with zero margins, in which every tap of a window lies at a constant offset.
+
+use super::rows::BLOCK;
+use crate::device::real::Real;
+use crate::device::simd::Vector;
+use crate::ops::cpu::scratch::Scratch;
+use crate::ops::window::Window;
+
+/// Rows of pixels of `c` elements, the image starting `margin` rows and columns in.
+#[derive(Clone, Copy, Debug)]
+pub struct Pad {
+    pub c: usize,
+    pub margin: [usize; 2],
+    /// Elements of a row.
+    pub row: usize,
+    rows: usize,
+}
+
+impl Pad {
+    /// Of images of `size`, for windows that are read at `out` pixels each, a row rounded up to whole blocks.
+    pub fn for_windows(windows: &[Window], size: [usize; 2], out: [usize; 2], c: usize) -> Self {
+        let margin = [0, 1].map(|a| windows.iter().map(|w| w.padding[a]).max().unwrap_or(0));
+        let count = [out[0], out[1].next_multiple_of(BLOCK)];
+        let reach = [0, 1].map(|a| {
+            let of = |w: &Window| {
+                margin[a] - w.padding[a]
+                    + (count[a] - 1) * w.stride[a]
+                    + w.dilation[a] * (w.kernel[a] - 1)
+                    + 1
+            };
+            windows.iter().map(of).max().unwrap_or(0).max(margin[a] + size[a])
+        });
+        Self { c, margin, row: reach[1] * c, rows: reach[0] }
+    }
+    /// Of gradients at the `out` pixels of the windows, for the gradients of their inputs of `size`.
+    pub fn for_gradients(windows: &[(Window, [usize; 2])], out: [usize; 2], c: usize) -> Self {
+        let margin = [0, 1].map(|a| windows.iter().map(|(w, _)| before(w, a)).max().unwrap_or(0));
+        let reach = [0, 1].map(|a| {
+            // the last pixel's first tap, a row rounded up to whole blocks
+            let of = |(w, size): &(Window, [usize; 2])| (size[a] - 1 + w.padding[a]) / w.stride[a] + 1;
+            let last = windows.iter().map(of).max().unwrap_or(0).max(out[a]);
+            margin[a] + if a == 1 { last.next_multiple_of(BLOCK) + BLOCK } else { last }
+        });
+        Self { c, margin, row: reach[1] * c, rows: reach[0] }
+    }
+    /// Elements from the start to pixel `(y, x)`, margins counted.
+    pub fn at(&self, y: usize, x: usize) -> usize {
+        y * self.row + x * self.c
+    }
+    /// Zeroed memory for a copy.
+    pub fn scratch<R: Real>(&self) -> Scratch<R> {
+        Scratch::zeros(self.rows * self.row)
+    }
+    /// Copies `max(f(x), 0)` of an image of `size`, `f` from [`Norm`], its pixels `step` apart.
+    ///
+    /// # Safety
+    /// The pointers are valid, the norm has `c` channels.
+    #[inline(always)]
+    pub unsafe fn fill<V: Vector>(
+        &self,
+        x: (*const V::Elem, usize),
+        norm: Option<Norm<V::Elem>>,
+        size: [usize; 2],
+        to: *mut V::Elem,
+    ) {
+        // SAFETY: the caller's.
+        unsafe {
+            match norm {
+                None => stretches!(V, self.c, Self::fill_with(self, x, None, size, to)),
+                Some(norm) => stretches!(V, self.c, Self::fill_with(self, x, Some(norm), size, to)),
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn fill_with<V: Vector, const P: usize>(
+        &self,
+        (x, step): (*const V::Elem, usize),
+        norm: Option<Norm<V::Elem>>,
+        [h, w]: [usize; 2],
+        to: *mut V::Elem,
+        r: usize,
+    ) {
+        // SAFETY: the caller's.
+        unsafe {
+            let (mean, scale) = match norm {
+                Some(n) => (V::load(n.mean.as_ptr().add(r)), V::load(n.r.as_ptr().add(r))),
+                None => (V::zero(), V::zero()),
+            };
+            for y in 0..h {
+                let to = to.add(self.at(y + self.margin[0], self.margin[1]) + r);
+                let x = x.add(y * w * step + r);
+                for p in 0..w {
+                    let x = V::load(x.add(p * step));
+                    let x = if norm.is_some() { x.sub(mean).mul(scale) } else { x };
+                    V::zero().max(x).store(to.add(p * self.c)); // in this order NaN stays
+                }
+            }
+        }
+    }
+}
+
+/// Pixels before the image that the gradient of an input reads, along an axis.
+pub fn before(w: &Window, axis: usize) -> usize {
+    let reach = w.dilation[axis] * (w.kernel[axis] - 1);
+    if w.stride == [1, 1] { reach.saturating_sub(w.padding[axis]) } else { reach / w.stride[axis] }
+}
+
+/// Mean and 1 / standard deviation of each channel.
+#[derive(Clone, Copy)]
+pub struct Norm<'a, R> {
+    pub mean: &'a [R],
+    pub r: &'a [R],
+}

@@ -1,0 +1,118 @@
+//! What the passes of a cell work out from shapes and weights alone, state by state.
+
+use super::half::Half;
+use super::pad::Pad;
+use super::product::Matrix;
+use super::spec::{Item, Kind, Spec};
+use crate::device::real::Real;
+use crate::device::simd::{Isa, lanes_dividing};
+use crate::ops::cpu::{isa, pool};
+use crate::ops::window::Window;
+
+/// Extents of a cell: images, channels, sizes of the two inputs and of the nodes.
+#[derive(Clone, Copy, Debug)]
+pub struct Sizes {
+    pub n: usize,
+    pub c: usize,
+    pub inputs: [[usize; 2]; 2],
+    pub out: [usize; 2],
+}
+
+impl Sizes {
+    /// Height and width of state `from`.
+    pub fn of(&self, from: usize) -> [usize; 2] {
+        *self.inputs.get(from).unwrap_or(&self.out)
+    }
+    /// Elements of one image of state `from`, and of a node.
+    pub fn image(&self, from: usize) -> usize {
+        self.of(from).iter().product::<usize>() * self.c
+    }
+    pub fn node(&self) -> usize {
+        self.out[0] * self.out[1] * self.c
+    }
+}
+
+/// A convolution: its candidate and its one or two halves.
+pub struct Conv<R> {
+    pub item: Item,
+    pub first: Half<R>,
+    pub second: Option<Half<R>>,
+}
+
+/// A stride-2 skip: both 1 x 1 convolutions, forward and back.
+pub struct Reduce<R> {
+    pub item: Item,
+    pub forward: [Matrix<R>; 2],
+    pub back: [Matrix<R>; 2],
+}
+
+/// A pool and, of a maximum, its place among the maxima.
+pub struct Pool {
+    pub item: Item,
+    pub images: pool::Images,
+    pub maximum: Option<usize>,
+}
+
+/// Everything that reads one state.
+pub struct StatePlan<R> {
+    pub isa: Isa,
+    pub lanes: usize,
+    pub from: usize,
+    pub c: usize,
+    pub size: [usize; 2],
+    pub out: [usize; 2],
+    /// Of the state, of the values between two halves, and of gradients at the nodes' size.
+    pub x_pad: Pad,
+    pub z_pad: Pad,
+    pub g_pad: Pad,
+    pub pools: Vec<Pool>,
+    pub convs: Vec<Conv<R>>,
+    pub reduces: Vec<Reduce<R>>,
+}
+
+impl<R: Real> StatePlan<R> {
+    /// `weights` are those of all candidates, in order.
+    pub fn new(spec: &Spec, sizes: &Sizes, from: usize, weights: &[&[R]]) -> Self {
+        let (c, size, out) = (sizes.c, sizes.of(from), sizes.out);
+        let (isa, lanes) = lanes::<R>(spec, c);
+        let kinds: Vec<Kind> = spec.reading(from).map(|i| i.kind).collect();
+        let firsts: Vec<Window> = kinds.iter().filter_map(|k| k.depthwise().first().copied()).collect();
+        let seconds: Vec<Window> = kinds.iter().filter_map(|k| k.depthwise().get(1).copied()).collect();
+        let x_pad = Pad::for_windows(&firsts, size, out, c);
+        let z_pad = Pad::for_windows(&seconds, out, out, c);
+        let all = firsts.iter().map(|&w| (w, size)).chain(seconds.iter().map(|&w| (w, out)));
+        let g_pad = Pad::for_gradients(&all.collect::<Vec<_>>(), out, c);
+        let (mut convs, mut reduces) = (vec![], vec![]);
+        for &item in spec.reading(from) {
+            let w = |k: usize| weights[item.weight + k];
+            if let [window, rest @ ..] = item.kind.depthwise() {
+                let first = Half::new(*window, size, out, lanes, [x_pad, g_pad], w(0), w(1));
+                let second = rest
+                    .first()
+                    .map(|window| Half::new(*window, out, out, lanes, [z_pad, g_pad], w(2), w(3)));
+                convs.push(Conv { item, first, second });
+            } else if item.kind == Kind::Reduce {
+                let forward = [0, 1].map(|k| Matrix::new(c, c / 2, lanes, |i, j| w(k)[j * c + i]));
+                let back = [0, 1].map(|k| Matrix::new(c / 2, c, lanes, |i, j| w(k)[i * c + j]));
+                reduces.push(Reduce { item, forward, back });
+            }
+        }
+        let dims = [sizes.n, size[0], size[1], c];
+        let pools = spec.pools(from).into_iter().map(|(&item, maximum)| {
+            let images = pool::Images::new(&item.kind.window(), dims);
+            Pool { item, images, maximum }
+        });
+        Self { isa, lanes, from, c, size, out, x_pad, z_pad, g_pad, pools: pools.collect(), convs, reduces }
+    }
+    /// Whether anything reads the state through a relu.
+    pub fn has_relu(&self) -> bool {
+        !self.convs.is_empty() || !self.reduces.is_empty()
+    }
+}
+
+/// Instruction set, and lanes that divide the channels of everything in the cell.
+pub fn lanes<R: Real>(spec: &Spec, c: usize) -> (Isa, usize) {
+    let halved = spec.items.iter().any(|i| i.kind == Kind::Reduce);
+    let isa = isa();
+    (isa, lanes_dividing::<R>(isa, if halved { c / 2 } else { c }))
+}

@@ -1,0 +1,272 @@
+//! Depthwise convolution of one row at a time, every channel vector by itself: correlation with the taps, and the
+//! products that make the taps' gradients.
+//!
+//! A pixel is `c` elements, a whole number of vectors. Rows are read from padded copies, so no tap needs a test.
+
+use crate::device::simd::Vector;
+
+/// Pixels whose sums are in registers together. Rows are computed in whole blocks, so sources and targets have room
+/// for a last one.
+pub const BLOCK: usize = 8;
+
+/// Taps of a window on a padded copy whose rows are `row` elements apart.
+#[derive(Clone, Copy)]
+pub struct Taps {
+    pub kernel: [usize; 2],
+    /// Elements between the rows of taps, and between the taps of a row.
+    pub steps: [usize; 2],
+    /// Elements between the pixels that successive outputs look at.
+    pub stride: usize,
+    pub c: usize,
+}
+
+impl Taps {
+    /// Whether neighbouring outputs share what they load, in one of the loops written for it.
+    fn slides(&self) -> Option<(usize, usize)> {
+        let dilation = self.steps[1] / self.c;
+        let known = self.stride == self.c && self.kernel[0] == self.kernel[1];
+        (known && matches!(self.kernel[1], 3 | 5) && matches!(dilation, 1 | 2))
+            .then_some((self.kernel[1], dilation))
+    }
+}
+
+/// `out[pixel][c] = sum over taps of from[tap + pixel * stride][c] * weights[tap][c]` for `pixels`, rounded up to
+/// whole blocks.
+///
+/// # Safety
+/// `from` and `out` have the pixels, rounded up; `weights` the taps.
+#[inline(always)]
+pub unsafe fn correlate<V: Vector>(
+    taps: &Taps,
+    weights: *const V::Elem,
+    from: *const V::Elem,
+    out: *mut V::Elem,
+    pixels: usize,
+) {
+    // SAFETY: the caller's.
+    unsafe {
+        match (taps.slides(), pixels > BLOCK / 2) {
+            (Some((3, 1)), true) => slide::<V, 3, 1, 8>(taps, weights, from, out, pixels),
+            (Some((3, 1)), false) => slide::<V, 3, 1, 4>(taps, weights, from, out, pixels),
+            (Some((3, 2)), true) => slide::<V, 3, 2, 8>(taps, weights, from, out, pixels),
+            (Some((3, 2)), false) => slide::<V, 3, 2, 4>(taps, weights, from, out, pixels),
+            (Some((5, 1)), true) => slide::<V, 5, 1, 8>(taps, weights, from, out, pixels),
+            (Some((5, 1)), false) => slide::<V, 5, 1, 4>(taps, weights, from, out, pixels),
+            (Some((5, 2)), true) => slide::<V, 5, 2, 8>(taps, weights, from, out, pixels),
+            (Some((5, 2)), false) => slide::<V, 5, 2, 4>(taps, weights, from, out, pixels),
+            _ => {
+                for r in (0..taps.c).step_by(V::LANES) {
+                    for p in (0..pixels).step_by(BLOCK) {
+                        let mut sum = [V::zero(); BLOCK];
+                        for k in 0..taps.kernel[0] * taps.kernel[1] {
+                            let at = k / taps.kernel[1] * taps.steps[0] + k % taps.kernel[1] * taps.steps[1];
+                            let (from, w) = (from.add(at + p * taps.stride + r), weights.add(k * taps.c + r));
+                            add_tap::<V>(&mut sum, from, taps.stride, V::load(w));
+                        }
+                        put(sum, out.add(p * taps.c + r), taps.c);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// # Safety
+/// `from` has a block of pixels `stride` apart.
+#[inline(always)]
+unsafe fn add_tap<V: Vector>(sum: &mut [V; BLOCK], from: *const V::Elem, stride: usize, weight: V) {
+    for (b, sum) in sum.iter_mut().enumerate() {
+        // SAFETY: the caller's.
+        *sum = unsafe { V::load(from.add(b * stride)) }.fma(weight, *sum);
+    }
+}
+
+/// # Safety
+/// `out` has `B` pixels `step` apart.
+#[inline(always)]
+unsafe fn put<V: Vector, const B: usize>(sum: [V; B], out: *mut V::Elem, step: usize) {
+    for (b, sum) in sum.into_iter().enumerate() {
+        // SAFETY: the caller's.
+        unsafe { sum.store(out.add(b * step)) };
+    }
+}
+
+/// [`correlate`] with a `K` x `K` kernel of dilation `D` at stride 1: each vector loaded serves the taps of its row.
+#[inline(always)]
+unsafe fn slide<V: Vector, const K: usize, const D: usize, const B: usize>(
+    taps: &Taps,
+    weights: *const V::Elem,
+    from: *const V::Elem,
+    out: *mut V::Elem,
+    pixels: usize,
+) {
+    let c = taps.c;
+    for r in (0..c).step_by(V::LANES) {
+        for p in (0..pixels).step_by(B) {
+            let mut sum = [V::zero(); B];
+            // SAFETY: the caller's.
+            unsafe {
+                for ky in 0..K {
+                    let mut w = [V::zero(); K];
+                    for (k, w) in w.iter_mut().enumerate() {
+                        *w = V::load(weights.add((ky * K + k) * c + r));
+                    }
+                    let from = from.add(ky * taps.steps[0] + p * c + r);
+                    for j in 0..B + D * (K - 1) {
+                        let x = V::load(from.add(j * c));
+                        for k in 0..K {
+                            if j >= D * k && j - D * k < B {
+                                sum[j - D * k] = x.fma(w[k], sum[j - D * k]);
+                            }
+                        }
+                    }
+                }
+                put(sum, out.add(p * c + r), c);
+            }
+        }
+    }
+}
+
+/// The gradient of [`correlate`]'s input at the pixels `first + i * stride` of a row: the taps that reach a pixel lie
+/// at `list` of offsets in the padded gradient, with the weight each has. Written `out_step` elements apart.
+///
+/// # Safety
+/// `from` has, at each offset, the pixels, rounded up to whole blocks; so has `out`.
+#[inline(always)]
+pub unsafe fn gather<V: Vector>(
+    list: &[(usize, usize)],
+    c: usize,
+    weights: *const V::Elem,
+    from: *const V::Elem,
+    (out, out_step): (*mut V::Elem, usize),
+    pixels: usize,
+) {
+    for r in (0..c).step_by(V::LANES) {
+        for p in (0..pixels).step_by(BLOCK) {
+            let mut sum = [V::zero(); BLOCK];
+            // SAFETY: the caller's.
+            unsafe {
+                for &(offset, k) in list {
+                    add_tap::<V>(&mut sum, from.add(offset + p * c + r), c, V::load(weights.add(k * c + r)));
+                }
+                put(sum, out.add(p * out_step + r), out_step);
+            }
+        }
+    }
+}
+
+/// Rows of a padded copy and of a padded gradient, both ready for a window's first tap at its first output.
+#[derive(Clone, Copy)]
+pub struct Rows<R> {
+    pub x: *const R,
+    /// Elements from one output row's first tap to the next one's.
+    pub x_row: usize,
+    pub g: *const R,
+    pub g_row: usize,
+    pub count: usize,
+    pub pixels: usize,
+}
+
+/// `sums[tap][c] += sum over pixels of x[tap + pixel * stride][c] * g[pixel][c]`.
+///
+/// # Safety
+/// The pointers are valid for the rows, their pixels rounded up to whole blocks; `g` is zero beyond the last pixel.
+#[inline(always)]
+pub unsafe fn products<V: Vector>(taps: &Taps, rows: &Rows<V::Elem>, sums: *mut V::Elem) {
+    // SAFETY: the caller's.
+    unsafe {
+        match taps.slides() {
+            Some((3, 1)) => sliding_products::<V, 3, 3, 1>(taps, rows, sums),
+            Some((3, 2)) => sliding_products::<V, 3, 3, 2>(taps, rows, sums),
+            Some((5, 1)) => sliding_products::<V, 1, 5, 1>(taps, rows, sums),
+            Some((5, 2)) => sliding_products::<V, 1, 5, 2>(taps, rows, sums),
+            _ => {
+                for k in 0..taps.kernel[0] * taps.kernel[1] {
+                    let at = k / taps.kernel[1] * taps.steps[0] + k % taps.kernel[1] * taps.steps[1];
+                    for r in (0..taps.c).step_by(V::LANES) {
+                        tap_product::<V>(taps, rows, at + r, r, sums.add(k * taps.c + r));
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn tap_product<V: Vector>(taps: &Taps, rows: &Rows<V::Elem>, at: usize, r: usize, sum: *mut V::Elem) {
+    let mut sums = [V::zero(); 4];
+    for y in 0..rows.count {
+        // SAFETY: `products`'.
+        unsafe {
+            let (x, g) = (rows.x.add(y * rows.x_row + at), rows.g.add(y * rows.g_row + r));
+            for p in (0..rows.pixels).step_by(4) {
+                for (b, sum) in sums.iter_mut().enumerate() {
+                    let x = V::load(x.add((p + b) * taps.stride));
+                    *sum = x.fma(V::load(g.add((p + b) * taps.c)), *sum);
+                }
+            }
+        }
+    }
+    // SAFETY: as above.
+    unsafe { V::load(sum).add(sums[0].add(sums[1]).add(sums[2].add(sums[3]))).store(sum) }
+}
+
+/// Of `KY` rows of `K` taps at a time, whose sums are in registers.
+#[inline(always)]
+unsafe fn sliding_products<V: Vector, const KY: usize, const K: usize, const D: usize>(
+    taps: &Taps,
+    rows: &Rows<V::Elem>,
+    sums: *mut V::Elem,
+) {
+    let c = taps.c;
+    for r in (0..c).step_by(V::LANES) {
+        for first in (0..K).step_by(KY) {
+            let mut sum = [[V::zero(); K]; KY];
+            for y in 0..rows.count {
+                // SAFETY: `products`'.
+                unsafe {
+                    let x = rows.x.add(y * rows.x_row + first * taps.steps[0] + r);
+                    let g = rows.g.add(y * rows.g_row + r);
+                    for p in (0..rows.pixels).step_by(BLOCK) {
+                        block::<V, KY, K, D>(x.add(p * c), taps.steps[0], g.add(p * c), c, &mut sum);
+                    }
+                }
+            }
+            for (k, sum) in sum.into_iter().flatten().enumerate() {
+                // SAFETY: as above.
+                unsafe {
+                    let to = sums.add((first * K + k) * c + r);
+                    V::load(to).add(sum).store(to);
+                }
+            }
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn block<V: Vector, const KY: usize, const K: usize, const D: usize>(
+    x: *const V::Elem,
+    x_row: usize,
+    g: *const V::Elem,
+    c: usize,
+    sum: &mut [[V; K]; KY],
+) {
+    let mut d = [V::zero(); BLOCK];
+    // SAFETY: a block of pixels and the taps it sees.
+    unsafe {
+        for (b, d) in d.iter_mut().enumerate() {
+            *d = V::load(g.add(b * c));
+        }
+        for (ky, sum) in sum.iter_mut().enumerate() {
+            let x = x.add(ky * x_row);
+            for j in 0..BLOCK + D * (K - 1) {
+                let x = V::load(x.add(j * c));
+                for k in 0..K {
+                    if j >= D * k && j - D * k < BLOCK {
+                        sum[k] = x.fma(d[j - D * k], sum[k]);
+                    }
+                }
+            }
+        }
+    }
+}

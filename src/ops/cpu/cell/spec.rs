@@ -1,0 +1,139 @@
+//! What a cell computes: candidates on edges between states, and where each value, norm and weight has its place.
+
+use crate::ops::window::Window;
+
+/// A candidate operation. All but the identity end in a batch norm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Identity,
+    MaxPool(Window),
+    AvgPool(Window),
+    /// Relu, then two 1 x 1 convolutions of stride 2 on the even and on the odd pixels, concatenated.
+    Reduce,
+    /// Relu, depthwise, 1 x 1.
+    Conv(Window),
+    /// Twice relu, depthwise, 1 x 1, with a batch norm between.
+    TwoConvs([Window; 2]),
+}
+
+impl Kind {
+    /// Batch norms.
+    pub fn norms(self) -> usize {
+        match self {
+            Self::Identity => 0,
+            Self::TwoConvs(_) => 2,
+            _ => 1,
+        }
+    }
+    /// Weight tensors.
+    pub fn weights(self) -> usize {
+        match self {
+            Self::Identity | Self::MaxPool(_) | Self::AvgPool(_) => 0,
+            Self::Reduce | Self::Conv(_) => 2,
+            Self::TwoConvs(_) => 4,
+        }
+    }
+    /// The window that takes the edge's input to its output.
+    pub fn window(self) -> Window {
+        match self {
+            Self::Identity => Window::square(1, 1, 0, 1),
+            Self::Reduce => Window::square(1, 2, 0, 1),
+            Self::MaxPool(w) | Self::AvgPool(w) | Self::Conv(w) | Self::TwoConvs([w, _]) => w,
+        }
+    }
+    /// The windows of its depthwise convolutions.
+    pub fn depthwise(&self) -> &[Window] {
+        match self {
+            Self::Conv(w) => std::slice::from_ref(w),
+            Self::TwoConvs(w) => w,
+            _ => &[],
+        }
+    }
+}
+
+/// A candidate on an edge. States 0 and 1 are the cell's inputs, state 2 + i is node i.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    pub from: usize,
+    pub node: usize,
+    /// Its element of the mixing weights.
+    pub entry: usize,
+    pub kind: Kind,
+}
+
+/// A candidate with its places: of its (first) norm, weight tensor and value before the norm.
+#[derive(Clone, Copy, Debug)]
+pub struct Item {
+    /// Among the items of the cell.
+    pub index: usize,
+    pub from: usize,
+    pub node: usize,
+    pub entry: usize,
+    pub kind: Kind,
+    pub norm: usize,
+    pub weight: usize,
+    /// Two convolutions have two values, the identity none; the candidates of a state share its pools.
+    pub value: usize,
+}
+
+impl Item {
+    /// The norm and value that the node's sum reads.
+    pub fn last(&self) -> Option<(usize, usize)> {
+        let later = self.kind.norms().checked_sub(1)?;
+        Some((self.norm + later, self.value + later))
+    }
+}
+
+/// All candidates of a cell.
+#[derive(Clone, Debug)]
+pub struct Spec {
+    pub nodes: usize,
+    pub items: Vec<Item>,
+    pub norms: usize,
+    pub weights: usize,
+    pub values: usize,
+    /// The values that are maxima, whose taps are saved.
+    pub maxima: Vec<usize>,
+}
+
+impl Spec {
+    /// Norms and weights are counted in the order of the candidates.
+    pub fn new(nodes: usize, candidates: &[Candidate]) -> Self {
+        let mut spec = Self { nodes, items: vec![], norms: 0, weights: 0, values: 0, maxima: vec![] };
+        for &Candidate { from, node, entry, kind } in candidates {
+            let pool = matches!(kind, Kind::MaxPool(_) | Kind::AvgPool(_));
+            let shared = spec.items.iter().find(|i| pool && i.from == from && i.kind == kind);
+            let value = shared.map_or(spec.values, |i| i.value);
+            if shared.is_none() {
+                if matches!(kind, Kind::MaxPool(_)) {
+                    spec.maxima.push(value);
+                }
+                spec.values += kind.norms();
+            }
+            let index = spec.items.len();
+            let item = Item { index, from, node, entry, kind, norm: spec.norms, weight: spec.weights, value };
+            spec.items.push(item);
+            spec.norms += kind.norms();
+            spec.weights += kind.weights();
+        }
+        spec
+    }
+    /// Candidates that read state `from`.
+    pub fn reading(&self, from: usize) -> impl Iterator<Item = &Item> {
+        self.items.iter().filter(move |i| i.from == from)
+    }
+    /// Terms of the sum of `node`.
+    pub fn into_node(&self, node: usize) -> impl Iterator<Item = &Item> {
+        self.items.iter().filter(move |i| i.node == node)
+    }
+    /// One candidate a pool of state `from`, with the pool's place among the maxima if it is one.
+    pub fn pools(&self, from: usize) -> Vec<(&Item, Option<usize>)> {
+        let mut pools: Vec<(&Item, Option<usize>)> = vec![];
+        for item in self.reading(from).filter(|i| matches!(i.kind, Kind::MaxPool(_) | Kind::AvgPool(_))) {
+            if pools.iter().all(|(i, _)| i.value != item.value) {
+                pools.push((item, self.maxima.iter().position(|&m| m == item.value)));
+            }
+        }
+        pools
+    }
+}

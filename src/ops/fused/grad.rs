@@ -1,0 +1,73 @@
+//! The backward of a whole cell as an operation: every gradient that is wanted from one run.
+
+use super::mixed_cell::{MixedCell, operands};
+use crate::error::{Error, Result};
+use crate::on_real;
+use crate::ops::cpu::cell as kernel;
+use crate::tape::{Cost, Op, Out, Saved};
+use crate::tensor::{Shape, Tensor};
+
+/// (g, nodes, what the cell saved .., what it was given ..) -> dW; saves the gradients of the inputs and of the
+/// weights, as far as they are wanted.
+#[derive(Clone, Debug)]
+pub struct MixedCellGrad {
+    pub forward: MixedCell,
+    pub inputs: [bool; 2],
+    pub weights: bool,
+}
+
+impl MixedCellGrad {
+    /// The cell's inputs to which the saved gradients belong.
+    pub fn targets(&self) -> Vec<usize> {
+        let inputs = [1, 2].into_iter().filter(|&k| self.inputs[k - 1]);
+        let weights = if self.weights { 3..3 + self.forward.spec.weights } else { 0..0 };
+        inputs.chain(weights).collect()
+    }
+    /// Where the cell's inputs begin among this operation's.
+    fn start(&self) -> usize {
+        let spec = &self.forward.spec;
+        3 + spec.values + spec.maxima.len()
+    }
+}
+
+impl Op for MixedCellGrad {
+    fn name(&self) -> &'static str {
+        "mixed_cell_grad"
+    }
+    fn shape(&self, ins: &[Shape]) -> Result<Shape> {
+        let y = self.forward.shape(&ins[self.start()..])?;
+        match ins[0] == y && ins[1] == y {
+            true => Ok(ins[self.start()]),
+            false => Err(Error::shape(self.name(), format!("gradient {} of a result {y}", ins[0]))),
+        }
+    }
+    fn saves(&self, ins: &[Shape]) -> Vec<Saved> {
+        self.targets().into_iter().map(|k| Saved::Real(ins[self.start() + k])).collect()
+    }
+    fn cost(&self, ins: &[Shape]) -> Cost {
+        // with weights: the depthwise results again, and both weight gradients
+        let passes = if self.weights { 2 } else { 1 };
+        self.forward.cost_of(&ins[self.start()..], passes, [2, 0])
+    }
+    fn run(&self, ins: &[&Tensor], out: &mut Out) -> Result<()> {
+        let spec = &self.forward.spec;
+        let own = &ins[self.start()..];
+        let shapes: Vec<Shape> = own.iter().map(|x| *x.shape()).collect();
+        let sizes = self.forward.sizes(&shapes)?;
+        on_real!(out.value.dtype(), R => {
+            let cell = operands::<R>(&self.forward, own, sizes);
+            let kept = kernel::Kept {
+                y: ins[1].as_slice::<R>(),
+                stats: ins[2].as_slice(),
+                values: ins[3..3 + spec.values].iter().map(|v| v.as_slice()).collect(),
+                indices: ins[3 + spec.values..self.start()].iter().map(|v| v.as_slice()).collect(),
+            };
+            let mut saved = out.saved.iter_mut().map(|s| s.make_mut::<R>());
+            let inputs = self.inputs.map(|wanted| if wanted { saved.next() } else { None });
+            let weights = self.weights.then(|| saved.collect());
+            let mix = out.value.make_mut();
+            kernel::gradient(&cell, &kept, ins[0].as_slice(), kernel::Gradients { mix, inputs, weights });
+        });
+        Ok(())
+    }
+}
