@@ -67,6 +67,14 @@ pub trait Vector: Copy {
     /// # Safety
     /// `to` is valid for `LANES` elements.
     unsafe fn store(self, to: *mut Self::Elem);
+    /// [`Self::store`] past the caches, where the machine can; [`fence`] makes it visible to other threads.
+    ///
+    /// # Safety
+    /// As there, and `to` is aligned to the vector.
+    #[inline(always)]
+    unsafe fn stream(self, to: *mut Self::Elem) {
+        unsafe { self.store(to) }
+    }
     fn splat(x: Self::Elem) -> Self;
     /// self * b + c, in one rounding where the machine has it.
     fn fma(self, b: Self, c: Self) -> Self;
@@ -147,6 +155,16 @@ pub fn prefetch<R>(from: *const R, count: usize) {
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = (from, count);
+}
+
+/// Orders what [`Vector::stream`] wrote before anything written later.
+#[inline(always)]
+pub fn fence() {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: every x86-64 has the instruction.
+    unsafe {
+        std::arch::x86_64::_mm_sfence();
+    }
 }
 
 /// A loop body that [`dispatch`] compiles for every instruction set. `run` must be `#[inline(always)]`.
@@ -297,6 +315,12 @@ impl<V: Vector, const W: usize> Vector for Many<V, W> {
     unsafe fn store(self, to: *mut V::Elem) {
         for (v, x) in self.0.into_iter().enumerate() {
             unsafe { x.store(to.add(v * V::LANES)) };
+        }
+    }
+    #[inline(always)]
+    unsafe fn stream(self, to: *mut V::Elem) {
+        for (v, x) in self.0.into_iter().enumerate() {
+            unsafe { x.stream(to.add(v * V::LANES)) };
         }
     }
     #[inline(always)]

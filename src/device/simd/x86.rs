@@ -55,7 +55,7 @@ macro_rules! blended {
 }
 
 macro_rules! vector {
-    ($name:ident, $raw:ident, $elem:ident, $lanes:literal, $load:ident, $store:ident, $splat:ident,
+    ($name:ident, $raw:ident, $elem:ident, $lanes:literal, $load:ident, $store:ident, $stream:ident, $splat:ident,
      $fma:ident, $add:ident, $sub:ident, $mul:ident, $max:ident, { $($extra:tt)* }) => {
         #[derive(Clone, Copy)]
         #[repr(transparent)]
@@ -71,6 +71,10 @@ macro_rules! vector {
             #[inline(always)]
             unsafe fn store(self, to: *mut $elem) {
                 unsafe { $store(to, self.0) }
+            }
+            #[inline(always)]
+            unsafe fn stream(self, to: *mut $elem) {
+                unsafe { $stream(to, self.0) }
             }
             #[inline(always)]
             fn splat(x: $elem) -> Self {
@@ -107,6 +111,7 @@ vector!(
     16,
     _mm512_loadu_ps,
     _mm512_storeu_ps,
+    _mm512_stream_ps,
     _mm512_set1_ps,
     _mm512_fmadd_ps,
     _mm512_add_ps,
@@ -132,6 +137,7 @@ vector!(
     8,
     _mm256_loadu_ps,
     _mm256_storeu_ps,
+    _mm256_stream_ps,
     _mm256_set1_ps,
     _mm256_fmadd_ps,
     _mm256_add_ps,
@@ -164,6 +170,7 @@ vector!(
     4,
     _mm_loadu_ps,
     _mm_storeu_ps,
+    _mm_stream_ps,
     _mm_set1_ps,
     _mm_fmadd_ps,
     _mm_add_ps,
@@ -181,6 +188,7 @@ vector!(
     8,
     _mm512_loadu_pd,
     _mm512_storeu_pd,
+    _mm512_stream_pd,
     _mm512_set1_pd,
     _mm512_fmadd_pd,
     _mm512_add_pd,
@@ -206,6 +214,7 @@ vector!(
     4,
     _mm256_loadu_pd,
     _mm256_storeu_pd,
+    _mm256_stream_pd,
     _mm256_set1_pd,
     _mm256_fmadd_pd,
     _mm256_add_pd,
@@ -223,6 +232,7 @@ vector!(
     2,
     _mm_loadu_pd,
     _mm_storeu_pd,
+    _mm_stream_pd,
     _mm_set1_pd,
     _mm_fmadd_pd,
     _mm_add_pd,

@@ -155,11 +155,25 @@ impl<R: Real> Pass<'_, R> {
     }
 
     /// Passes the gradients of everything that reads state `from` back to it.
-    fn pull_state(&mut self, from: usize, out: Option<&mut [R]>, mut weights: Option<&mut [&mut [R]]>) {
-        let (cell, n) = (self.cell, self.cell.sizes.n);
-        let plan = StatePlan::new(cell.spec, &cell.sizes, from, &cell.weights);
-        let between = self.pull_seconds(&plan, weights.as_deref_mut());
-        let (places, own) = (Place::of_firsts(&plan), from.checked_sub(2));
+    fn pull_state(&mut self, from: usize, mut out: Option<&mut [R]>, mut weights: Option<&mut [&mut [R]]>) {
+        let cell = self.cell;
+        for (k, nodes) in cell.sizes.groups::<R>(cell.spec, from).iter().enumerate() {
+            let plan = StatePlan::new(cell.spec, &cell.sizes, from, (nodes, k == 0), &cell.weights);
+            self.pull_group(&plan, k == 0, out.as_deref_mut(), weights.as_deref_mut());
+        }
+    }
+
+    /// The same of some nodes, the first of them or not.
+    fn pull_group(
+        &mut self,
+        plan: &StatePlan<R>,
+        begins: bool,
+        out: Option<&mut [R]>,
+        mut weights: Option<&mut [&mut [R]]>,
+    ) {
+        let (cell, n, from) = (self.cell, self.cell.sizes.n, plan.from);
+        let between = self.pull_seconds(plan, weights.as_deref_mut());
+        let (places, own) = (Place::of_firsts(plan), from.checked_sub(2));
         // of an input that nobody asked for there is no result, of a node it goes to `d`
         let image = if out.is_some() { 0 } else { cell.sizes.image(from) };
         let mut outs = by_image(out, n);
@@ -167,13 +181,13 @@ impl<R: Real> Pass<'_, R> {
         let whole = cell.sizes.node() * cell.spec.nodes;
         let images: Vec<_> = d.chunks_exact_mut(whole).zip(outs.iter_mut().map(|o| o.pop())).collect();
         let mut parts = Parts::new(weights.is_some(), n, &places);
-        let (pass, plan, between) = (&*self, &plan, &between[..]);
+        let (pass, between) = (&*self, &between[..]);
         parts.groups(images).into_par_iter().for_each_init(
             || pass.work(plan, image),
             |work, (start, images, mut sums)| {
                 for (i, (d, out)) in images.into_iter().enumerate() {
                     let (i, sums) = (start + i, sums.as_deref_mut().map(|s| (s, &places[..])));
-                    let job = PullFirst { pass, plan, between, i, work, d, out, own, sums };
+                    let job = PullFirst { pass, plan, begins, between, i, work, d, out, own, sums };
                     dispatch_exactly(plan.isa, plan.lanes, job);
                 }
             },
@@ -291,6 +305,8 @@ impl<R: Real> Kernel<R> for PullSecond<'_, R> {
 struct PullFirst<'a, R: Real> {
     pass: &'a Pass<'a, R>,
     plan: &'a StatePlan<R>,
+    /// Nothing has been added to the gradient yet.
+    begins: bool,
     /// Of each separable convolution: the gradient behind its first norm, and the factors through it.
     between: &'a [(Scratch<R>, Vec<R>)],
     i: usize,
@@ -316,7 +332,11 @@ impl<R: Real> Kernel<R> for PullFirst<'_, R> {
         };
         // SAFETY: `dx` is an image of the state's size, `d` holds the nodes of this image.
         unsafe {
-            self.identities::<V>(d, dx);
+            if self.begins {
+                self.identities::<V>(d, dx);
+            } else if self.out.is_none() {
+                self.work.dx.fill(R::ZERO);
+            }
             if self.sums.is_some() && plan.has_relu() {
                 let x = state(pass.cell, pass.kept.y, plan.from, self.i);
                 plan.x_pad.fill::<V>(x, None, plan.size, self.work.x.as_mut_ptr());
@@ -326,8 +346,11 @@ impl<R: Real> Kernel<R> for PullFirst<'_, R> {
             self.pools::<V>(d, dx);
             if let Some(own) = self.own {
                 let step = pass.cell.spec.nodes * c;
-                let g = pass.g[self.i * h * w * step + own * c..].as_ptr();
                 let to = (d.add(own * c), step);
+                let g = match self.begins {
+                    true => pass.g[self.i * h * w * step + own * c..].as_ptr(),
+                    false => to.0.cast_const(),
+                };
                 let ones = vec![R::ONE; 2 * c];
                 let (images, constant) = (&[(g, step), (dx.cast_const(), c)][..], &vec![R::ZERO; c][..]);
                 Sum { images, factors: &ones, constant, out: to, pixels: h * w }.run::<V>();

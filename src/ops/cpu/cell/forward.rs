@@ -1,6 +1,6 @@
 //! The forward pass of a cell.
 
-use super::half::{Bands, add_moments};
+use super::half::{Bands, Keep, add_moments};
 use super::pad::Norm;
 use super::plan::{StatePlan, lanes};
 use super::sum::{Image, Sum};
@@ -27,12 +27,11 @@ pub fn forward<R: Real>(
         if let Some(node) = from.checked_sub(2) {
             sum_node(cell, node, y, stats, values);
         }
-        if cell.spec.reading(from).next().is_none() {
-            continue;
+        for (k, nodes) in cell.sizes.groups::<R>(cell.spec, from).iter().enumerate() {
+            let plan = StatePlan::new(cell.spec, &cell.sizes, from, (nodes, k == 0), &cell.weights);
+            first_values(cell, &plan, y, stats, values, indices);
+            second_values(cell, &plan, stats, values);
         }
-        let plan = StatePlan::new(cell.spec, &cell.sizes, from, &cell.weights);
-        first_values(cell, &plan, y, stats, values, indices);
-        second_values(cell, &plan, stats, values);
     }
 }
 
@@ -72,7 +71,8 @@ fn first_values<R: Real>(
             },
             |work, (i, (outs, taps))| {
                 let x = state(cell, y, plan.from, i);
-                let job = First { plan, x, outs, taps, work, moments: cell.given.is_none() };
+                let far = cell.sizes.keep::<R>(cell.spec);
+                let job = First { plan, x, outs, taps, work, moments: cell.given.is_none(), far };
                 dispatch_exactly(plan.isa, plan.lanes, job)
             },
         )
@@ -92,6 +92,8 @@ struct First<'a, R> {
     taps: Vec<&'a mut [u8]>,
     work: &'a mut Work<R>,
     moments: bool,
+    /// How values that a node's sum reads are kept.
+    far: Keep,
 }
 
 impl<R: Real> Kernel<R> for First<'_, R> {
@@ -99,7 +101,7 @@ impl<R: Real> Kernel<R> for First<'_, R> {
     type Output = Vec<R>;
     #[inline(always)]
     fn run<V: Vector<Elem = R>>(self) -> Vec<R> {
-        let Self { plan, x, work, mut outs, taps, moments: wanted } = self;
+        let Self { plan, x, work, mut outs, taps, moments: wanted, far } = self;
         let (c, [h, w], out) = (plan.c, plan.size, plan.out);
         let mut moments = vec![R::ZERO; outs.len() * 2 * c];
         let mut targets = outs.iter_mut().zip(moments.chunks_exact_mut(2 * c));
@@ -131,7 +133,9 @@ impl<R: Real> Kernel<R> for First<'_, R> {
                 plan.x_pad.fill::<V>(x, None, plan.size, work.padded.as_mut_ptr());
             }
             for (conv, (to, moments)) in plan.convs.iter().zip(&mut targets) {
-                conv.first.run::<V>(&work.padded, &mut work.bands, to, wanted.then_some(moments));
+                let (keep, moments) =
+                    (if conv.second.is_some() { Keep::Near } else { far }, wanted.then_some(moments));
+                conv.first.run::<V>(&work.padded, &mut work.bands, to, moments, keep);
             }
             for (reduce, (to, moments)) in plan.reduces.iter().zip(&mut targets) {
                 for (k, half) in reduce.forward.iter().enumerate() {
@@ -173,7 +177,8 @@ fn second_values<R: Real>(cell: &Cell<R>, plan: &StatePlan<R>, stats: &mut [R], 
                 for (&(item, half), (z, moments)) in seconds.iter().zip(targets) {
                     let x = &read[item.value][i * image..][..image];
                     let moments = cell.given.is_none().then_some(moments);
-                    let job = Second { half, x, norm: norm(known, item.norm, c), padded, bands, z, moments };
+                    let (norm, keep) = (norm(known, item.norm, c), cell.sizes.keep::<R>(cell.spec));
+                    let job = Second { half, x, norm, padded, bands, z, moments, keep };
                     dispatch_exactly(plan.isa, plan.lanes, job);
                 }
                 moments
@@ -194,6 +199,7 @@ struct Second<'a, R> {
     bands: &'a mut Bands<R>,
     z: &'a mut [R],
     moments: Option<&'a mut [R]>,
+    keep: Keep,
 }
 
 impl<R: Real> Kernel<R> for Second<'_, R> {
@@ -204,7 +210,7 @@ impl<R: Real> Kernel<R> for Second<'_, R> {
         // SAFETY: `x` and `z` are images of the nodes' size.
         unsafe {
             pad.fill::<V>((self.x.as_ptr(), pad.c), Some(self.norm), self.half.out, self.padded.as_mut_ptr());
-            self.half.run::<V>(self.padded, self.bands, self.z, self.moments);
+            self.half.run::<V>(self.padded, self.bands, self.z, self.moments, self.keep);
         }
     }
 }

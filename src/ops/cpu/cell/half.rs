@@ -5,7 +5,7 @@ use super::pad::{Norm, Pad, before};
 use super::product::{Matrix, Pair, outer};
 use super::rows::{BLOCK, Rows, Taps, correlate, gather, products};
 use crate::device::real::Real;
-use crate::device::simd::{Vector, prefetch};
+use crate::device::simd::{Vector, fence, prefetch};
 use crate::ops::cpu::scratch::Scratch;
 use crate::ops::window::Window;
 
@@ -40,6 +40,13 @@ pub struct Incoming<'a, R> {
     pub factors: &'a [R],
 }
 
+/// Whether a result is read again soon, or only when the caches have long forgotten it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    Near,
+    Far,
+}
+
 /// Where the gradient at the relu goes.
 pub enum Target<'a, R> {
     /// Added to `to` where `x` is positive.
@@ -60,13 +67,14 @@ pub struct Bands<R> {
     dz: Scratch<R>,
     d: Scratch<R>,
     row: Scratch<R>,
+    shift: Scratch<R>,
 }
 
 impl<R: Real> Bands<R> {
     pub fn new(size: [usize; 2], out: [usize; 2], c: usize) -> Self {
         let band = (out[1].next_multiple_of(BLOCK) + BAND + out[1]) * c;
         let row = (size[1] + 2 * BLOCK).next_multiple_of(BLOCK) * 4 * c;
-        Self { dz: Scratch::new(band), d: Scratch::new(band), row: Scratch::new(row) }
+        Self { dz: Scratch::new(band), d: Scratch::new(band), row: Scratch::new(row), shift: Scratch::new(c) }
     }
     /// Room for a band of gradients.
     pub fn dz(&mut self) -> *mut R {
@@ -161,6 +169,7 @@ impl<R: Real> Half<R> {
         bands: &mut Bands<R>,
         z: &mut [R],
         mut moments: Option<&mut [R]>,
+        keep: Keep,
     ) {
         let (c, [h, w]) = (self.c, self.out);
         for y in (0..h).step_by(self.band()) {
@@ -170,11 +179,23 @@ impl<R: Real> Half<R> {
             unsafe {
                 self.depthwise::<V>(x.as_ptr(), rows, bands.d.as_mut_ptr());
                 let to = z.as_mut_ptr().add(y * w * c);
-                self.forward.times::<V>((bands.d.as_ptr(), c), (to, c), pixels);
+                let at = if keep == Keep::Far { bands.dz.as_mut_ptr() } else { to };
+                self.forward.times::<V>((bands.d.as_ptr(), c), (at, c), pixels);
                 if let Some(moments) = &mut moments {
-                    add_moments::<V>(to, c, pixels, z.as_ptr(), moments.as_mut_ptr());
+                    if y == 0 {
+                        bands.shift.copy_from_slice(std::slice::from_raw_parts(at, c));
+                    }
+                    add_moments::<V>(at, c, pixels, bands.shift.as_ptr(), moments.as_mut_ptr());
+                }
+                if keep == Keep::Far {
+                    for i in (0..pixels * c).step_by(V::LANES) {
+                        V::load(at.add(i)).stream(to.add(i));
+                    }
                 }
             }
+        }
+        if keep == Keep::Far {
+            fence();
         }
     }
 
@@ -200,8 +221,8 @@ impl<R: Real> Half<R> {
             // SAFETY: the caller's.
             unsafe {
                 incoming.read::<V>(y * w, pixels, c, bands.dz.as_mut_ptr());
-                prefetch(incoming.z.as_ptr().wrapping_add((y * w + pixels) * c), pixels * c);
                 for (i, y) in rows.clone().enumerate() {
+                    prefetch(incoming.z.as_ptr().wrapping_add((y * w + pixels) * c), w * c);
                     let to = g.as_mut_ptr().add(g_pad.at(y + g_pad.margin[0], g_pad.margin[1]));
                     self.back.times::<V>((bands.dz.as_ptr().add(i * w * c), c), (to, c), w);
                 }

@@ -1,6 +1,6 @@
 //! What the passes of a cell work out from shapes and weights alone, state by state.
 
-use super::half::Half;
+use super::half::{Half, Keep};
 use super::pad::Pad;
 use super::product::Matrix;
 use super::spec::{Item, Kind, Spec};
@@ -30,6 +30,38 @@ impl Sizes {
     pub fn node(&self) -> usize {
         self.out[0] * self.out[1] * self.c
     }
+    /// The nodes that read state `from`, in groups of which only so much lies between two halves that a last-level
+    /// cache keeps it.
+    pub fn groups<R>(&self, spec: &Spec, from: usize) -> Vec<Vec<usize>> {
+        const BETWEEN: usize = 8 << 20; // bytes
+        let mut groups: Vec<Vec<usize>> = vec![];
+        let mut left = 0;
+        for node in 0..spec.nodes {
+            let edge = || spec.reading(from).filter(|i| i.node == node);
+            if edge().next().is_none() {
+                continue;
+            }
+            let halves = edge().filter(|i| i.kind.depthwise().len() == 2).count();
+            let bytes = halves * self.n * self.node() * size_of::<R>();
+            match groups.last_mut().filter(|_| bytes <= left) {
+                Some(group) => group.push(node),
+                None => {
+                    groups.push(vec![node]);
+                    left = BETWEEN;
+                }
+            }
+            left = left.saturating_sub(bytes);
+        }
+        groups
+    }
+    /// Whether values that are read again only in the backward pass, or by a node's sum, are forgotten by then.
+    pub fn keep<R>(&self, spec: &Spec) -> Keep {
+        const CACHED: usize = 32 << 20; // bytes
+        match spec.values * self.n * self.node() * size_of::<R>() > CACHED {
+            true => Keep::Far,
+            false => Keep::Near,
+        }
+    }
 }
 
 /// A convolution: its candidate and its one or two halves.
@@ -53,7 +85,7 @@ pub struct Pool {
     pub maximum: Option<usize>,
 }
 
-/// Everything that reads one state.
+/// What some nodes read of one state.
 pub struct StatePlan<R> {
     pub isa: Isa,
     pub lanes: usize,
@@ -71,11 +103,19 @@ pub struct StatePlan<R> {
 }
 
 impl<R: Real> StatePlan<R> {
-    /// `weights` are those of all candidates, in order.
-    pub fn new(spec: &Spec, sizes: &Sizes, from: usize, weights: &[&[R]]) -> Self {
+    /// Of the candidates on the edges to `nodes`; with the pools, which all nodes share, if told so. `weights` are
+    /// those of all candidates, in order.
+    pub fn new(
+        spec: &Spec,
+        sizes: &Sizes,
+        from: usize,
+        (nodes, pools): (&[usize], bool),
+        weights: &[&[R]],
+    ) -> Self {
+        let items = || spec.reading(from).filter(|i| nodes.contains(&i.node));
         let (c, size, out) = (sizes.c, sizes.of(from), sizes.out);
         let (isa, lanes) = lanes::<R>(spec, c);
-        let kinds: Vec<Kind> = spec.reading(from).map(|i| i.kind).collect();
+        let kinds: Vec<Kind> = items().map(|i| i.kind).collect();
         let firsts: Vec<Window> = kinds.iter().filter_map(|k| k.depthwise().first().copied()).collect();
         let seconds: Vec<Window> = kinds.iter().filter_map(|k| k.depthwise().get(1).copied()).collect();
         let x_pad = Pad::for_windows(&firsts, size, out, c);
@@ -83,7 +123,7 @@ impl<R: Real> StatePlan<R> {
         let all = firsts.iter().map(|&w| (w, size)).chain(seconds.iter().map(|&w| (w, out)));
         let g_pad = Pad::for_gradients(&all.collect::<Vec<_>>(), out, c);
         let (mut convs, mut reduces) = (vec![], vec![]);
-        for &item in spec.reading(from) {
+        for &item in items() {
             let w = |k: usize| weights[item.weight + k];
             if let [window, rest @ ..] = item.kind.depthwise() {
                 let first = Half::new(*window, size, out, lanes, [x_pad, g_pad], w(0), w(1));
@@ -98,7 +138,7 @@ impl<R: Real> StatePlan<R> {
             }
         }
         let dims = [sizes.n, size[0], size[1], c];
-        let pools = spec.pools(from).into_iter().map(|(&item, maximum)| {
+        let pools = spec.pools(from).into_iter().filter(|_| pools).map(|(&item, maximum)| {
             let images = pool::Images::new(&item.kind.window(), dims);
             Pool { item, images, maximum }
         });

@@ -112,11 +112,14 @@ unsafe fn slide<V: Vector, const K: usize, const D: usize, const B: usize>(
                         *w = V::load(weights.add((ky * K + k) * c + r));
                     }
                     let from = from.add(ky * taps.steps[0] + p * c + r);
-                    for j in 0..B + D * (K - 1) {
-                        let x = V::load(from.add(j * c));
-                        for k in 0..K {
-                            if j >= D * k && j - D * k < B {
-                                sum[j - D * k] = x.fma(w[k], sum[j - D * k]);
+                    // pixels a dilation apart see each other's taps
+                    for q in 0..D {
+                        for j in 0..B / D + K - 1 {
+                            let x = V::load(from.add((D * j + q) * c));
+                            for k in 0..K {
+                                if j >= k && j - k < B / D {
+                                    sum[D * (j - k) + q] = x.fma(w[k], sum[D * (j - k) + q]);
+                                }
                             }
                         }
                     }
@@ -259,11 +262,13 @@ unsafe fn block<V: Vector, const KY: usize, const K: usize, const D: usize>(
         }
         for (ky, sum) in sum.iter_mut().enumerate() {
             let x = x.add(ky * x_row);
-            for j in 0..BLOCK + D * (K - 1) {
-                let x = V::load(x.add(j * c));
-                for k in 0..K {
-                    if j >= D * k && j - D * k < BLOCK {
-                        sum[k] = x.fma(d[j - D * k], sum[k]);
+            for q in 0..D {
+                for j in 0..BLOCK / D + K - 1 {
+                    let x = V::load(x.add((D * j + q) * c));
+                    for k in 0..K {
+                        if j >= k && j - k < BLOCK / D {
+                            sum[k] = x.fma(d[D * (j - k) + q], sum[k]);
+                        }
                     }
                 }
             }
