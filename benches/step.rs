@@ -33,8 +33,8 @@ impl Case {
     }
     fn steps(&self) -> usize {
         match self.size[0] {
-            ..8 => 40,
-            ..16 => 12,
+            0..8 => 40,
+            8..16 => 12,
             _ => 6,
         }
     }

@@ -9,7 +9,7 @@ mod plan;
 
 use super::Window;
 use super::correlate::{GROUP, Spacing, correlate, dot, within};
-use super::padded::{Map, copy};
+use super::padded::copy;
 use super::scratch::Scratch;
 use super::slide;
 use crate::device::real::Real;
@@ -19,7 +19,7 @@ use rayon::prelude::*;
 use std::ops::Range;
 
 /// Gradients of weights are summed in at most this many parts, whatever the number of threads.
-pub(super) const PARTS: usize = 32;
+const PARTS: usize = 32;
 
 /// `y (+)= x * weight`.
 pub fn forward<R: Real>(w: &Window, dims: [usize; 4], x: &[R], weight: &[R], y: &mut [R], accumulate: bool) {
@@ -29,7 +29,7 @@ pub fn forward<R: Real>(w: &Window, dims: [usize; 4], x: &[R], weight: &[R], y: 
     y.par_chunks_mut(out).zip(x.par_chunks(image)).for_each_init(
         || plan.copy_of_image(),
         |padded, (y, x)| {
-            let job = Forward { plan: &plan, pattern: &pattern, x, map: &Map::Same, padded, y, accumulate };
+            let job = Forward { plan: &plan, pattern: &pattern, x, padded, y, accumulate };
             dispatch_for(plan.isa, plan.lanes, job);
         },
     );
@@ -70,7 +70,7 @@ pub fn weight_grad<R: Real>(w: &Window, dims: [usize; 4], x: &[R], dy: &[R], dw:
         |(padded, sums), (part, (x, dy))| {
             sums.fill(R::ZERO);
             for (x, dy) in x.chunks(image).zip(dy.chunks(out)) {
-                let job = WeightGrad { plan: &plan, groups: &groups, x: Some(x), padded, dy, sums };
+                let job = WeightGrad { plan: &plan, groups: &groups, x, padded, dy, sums };
                 dispatch_for(plan.isa, plan.lanes, job);
             }
             plan.fold(sums, part);
@@ -86,73 +86,10 @@ pub fn weight_grad<R: Real>(w: &Window, dims: [usize; 4], x: &[R], dy: &[R], dw:
     }
 }
 
-/// All three passes over single images, on the calling thread, for kernels that keep an image in the cache.
-pub(super) struct Passes<R> {
-    over_input: Plan<R>,
-    over_output: Plan<R>,
-    forward: Scratch<R>,
-    backward: Scratch<R>,
-    groups: Vec<Range<usize>>,
-    row: usize,
-}
-
-impl<R: Real> Passes<R> {
-    /// For images of `dims` without an empty extent, which the operation has checked the window to fit.
-    pub fn new(w: &Window, dims: [usize; 4], weight: &[R]) -> Self {
-        let (Some(over_input), Some(over_output)) = (Plan::over_input(w, dims), Plan::over_output(w, dims))
-        else {
-            unreachable!("images without an empty extent")
-        };
-        Self {
-            forward: over_input.pattern(w.taps(), weight),
-            backward: over_output.pattern(w.taps(), weight),
-            groups: groups(w.kernel),
-            row: dims[2] * dims[3],
-            over_input,
-            over_output,
-        }
-    }
-    /// Working memory of the forward pass and of the weight gradient.
-    pub fn forward_scratch(&self) -> Scratch<R> {
-        self.over_input.copy_of_image()
-    }
-    /// Working memory of the input gradient.
-    pub fn input_grad_scratch(&self) -> (Scratch<R>, Scratch<R>) {
-        (self.over_output.copy_of_image(), Scratch::new(self.row))
-    }
-    /// Elements of the sums of [`Self::weight_grad`].
-    pub fn tap_sums_len(&self) -> usize {
-        self.over_input.window.taps() * self.over_input.spacing.period
-    }
-    /// y = map(x) * w; leaves map(x) in `padded`
-    pub fn forward(&self, x: &[R], map: &Map<R>, padded: &mut [R], y: &mut [R]) {
-        let (plan, pattern) = (&self.over_input, &self.forward[..]);
-        dispatch_for(plan.isa, plan.lanes, Forward { plan, pattern, x, map, padded, y, accumulate: false });
-    }
-    /// dx = the gradient with respect to the input
-    pub fn input_grad(&self, dy: &[R], padded: &mut [R], row: &mut [R], dx: &mut [R]) {
-        let (plan, pattern) = (&self.over_output, &self.backward[..]);
-        let job = InputGrad { plan, pattern, dy, padded, row, dx, accumulate: false };
-        dispatch_for(plan.isa, plan.lanes, job);
-    }
-    /// sums += the weight gradient for the input that [`Self::forward`] left in `padded`; to be folded by
-    /// [`Self::fold`] after some images
-    pub fn weight_grad(&self, padded: &mut [R], dy: &[R], sums: &mut [R]) {
-        let plan = &self.over_input;
-        let job = WeightGrad { plan, groups: &self.groups, x: None, padded, dy, sums };
-        dispatch_for(plan.isa, plan.lanes, job);
-    }
-    /// part[tap][c] = what `sums` hold for it
-    pub fn fold(&self, sums: &[R], part: &mut [f64]) {
-        self.over_input.fold(sums, part);
-    }
-}
-
 struct Forward<'a, R> {
     plan: &'a Plan<R>,
     pattern: &'a [R],
     x: &'a [R],
-    map: &'a Map<'a, R>,
     padded: &'a mut [R],
     y: &'a mut [R],
     accumulate: bool,
@@ -171,7 +108,7 @@ impl<R: Real> Kernel<R> for Forward<'_, R> {
             let need = taps.last().map_or(0, |t| top + t.row + 1 - rows.start);
             // SAFETY: `source` was laid out to hold every row and tap of this pass.
             unsafe {
-                source.fill::<V>(self.x.as_ptr(), filled..need, self.padded.as_mut_ptr(), self.map);
+                source.fill::<V>(self.x.as_ptr(), filled..need, self.padded.as_mut_ptr());
                 let from = self.padded.as_ptr().add(top * source.row_stride);
                 let out = self.y.as_mut_ptr().add(oy * plan.spacing.len);
                 plan.row::<V>(taps, from, self.pattern.as_ptr(), out, plan.spacing, self.accumulate);
@@ -213,7 +150,7 @@ impl<R: Real> Kernel<R> for InputGrad<'_, R> {
                 let spacing = Spacing { len, plain_step, ..plan.spacing };
                 // SAFETY: as in the forward pass; pixel `first` and every `sx`-th after it are in the row.
                 unsafe {
-                    source.fill::<V>(self.dy.as_ptr(), filled..need, self.padded.as_mut_ptr(), &Map::Same);
+                    source.fill::<V>(self.dy.as_ptr(), filled..need, self.padded.as_mut_ptr());
                     let from = self.padded.as_ptr().add(top * source.row_stride + left * channels);
                     let out = self.dx.as_mut_ptr().add((iy * width + first) * channels);
                     if direct {
@@ -259,8 +196,7 @@ unsafe fn spread<V: Vector>(
 struct WeightGrad<'a, R> {
     plan: &'a Plan<R>,
     groups: &'a [Range<usize>],
-    /// Copied to `padded` first; if none, it is there already.
-    x: Option<&'a [R]>,
+    x: &'a [R],
     padded: &'a mut [R],
     dy: &'a [R],
     sums: &'a mut [R],
@@ -272,10 +208,8 @@ impl<R: Real> Kernel<R> for WeightGrad<'_, R> {
     fn run<V: Vector<Elem = R>>(self) {
         let Self { plan, .. } = self;
         let (source, row) = (&plan.source, plan.spacing);
-        if let Some(x) = self.x {
-            // SAFETY: as in the forward pass.
-            unsafe { source.fill::<V>(x.as_ptr(), 0..source.size[0], self.padded.as_mut_ptr(), &Map::Same) };
-        }
+        // SAFETY: as in the forward pass.
+        unsafe { source.fill::<V>(self.x.as_ptr(), 0..source.size[0], self.padded.as_mut_ptr()) };
         let strides = [source.row_stride * plan.window.stride[0], row.len];
         for r in (0..row.period.min(row.len)).step_by(V::LANES) {
             for group in self.groups {

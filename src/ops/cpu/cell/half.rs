@@ -373,22 +373,24 @@ unsafe fn open_and_sum<V: Vector, const P: usize>(
     pixels: usize,
     r: usize,
 ) {
-    let (c, mut sum) = (norm.mean.len(), [[V::zero(); P]; 2]);
+    let (c, mut sum) = (norm.mean.len(), [[V::zero(); 2]; P]);
     // SAFETY: the caller's.
     unsafe {
         let (mean, by) = (V::load(norm.mean.as_ptr().add(r)), V::load(norm.r.as_ptr().add(r)));
         for start in (0..pixels).step_by(P) {
-            for part in 0..P.min(pixels - start) {
+            for (part, [sum, product]) in sum.iter_mut().enumerate().take(pixels - start) {
                 let at = (start + part) * c + r;
                 let z = V::load(z.add(at)).sub(mean).mul(by);
                 let open = V::load(da.add(at)).where_positive(z);
                 open.store(to.add(at));
-                sum[0][part] = sum[0][part].add(open);
-                sum[1][part] = open.fma(z, sum[1][part]);
+                *sum = sum.add(open);
+                *product = open.fma(z, *product);
             }
         }
-        add_total(sum[0], sums.add(r));
-        add_total(sum[1], sums.add(c + r));
+        for [sum, product] in sum {
+            add_to(sum, sums.add(r));
+            add_to(product, sums.add(c + r));
+        }
     }
 }
 
@@ -452,34 +454,30 @@ unsafe fn add_moments_stretch<V: Vector, const P: usize>(
     moments: *mut V::Elem,
     r: usize,
 ) {
-    let mut sum = [[V::zero(); P]; 2];
+    let mut sum = [[V::zero(); 2]; P];
     // SAFETY: the caller's.
     unsafe {
         let shift = V::load(shift.add(r));
         for start in (0..pixels).step_by(P) {
-            for part in 0..P.min(pixels - start) {
+            for (part, [sum, square]) in sum.iter_mut().enumerate().take(pixels - start) {
                 let d = V::load(x.add((start + part) * c + r)).sub(shift);
-                sum[0][part] = sum[0][part].add(d);
-                sum[1][part] = d.fma(d, sum[1][part]);
+                *sum = sum.add(d);
+                *square = d.fma(d, *square);
             }
         }
-        add_total(sum[0], moments.add(r));
-        add_total(sum[1], moments.add(c + r));
+        for [sum, square] in sum {
+            add_to(sum, moments.add(r));
+            add_to(square, moments.add(c + r));
+        }
     }
 }
 
-/// `to += sum of the parts`
+/// `to += x`
 ///
 /// # Safety
 /// `to` has a vector.
 #[inline(always)]
-pub unsafe fn add_total<V: Vector, const P: usize>(parts: [V; P], to: *mut V::Elem) {
+pub unsafe fn add_to<V: Vector>(x: V, to: *mut V::Elem) {
     // SAFETY: the caller's.
-    unsafe {
-        let mut sum = V::load(to);
-        for part in parts {
-            sum = sum.add(part);
-        }
-        sum.store(to);
-    }
+    unsafe { V::load(to).add(x).store(to) }
 }

@@ -1,6 +1,6 @@
 //! Weighted sums of images by channel, and the products with a gradient that their backward needs.
 
-use super::half::add_total;
+use super::half::add_to;
 use crate::device::real::Real;
 use crate::device::simd::{Kernel, Vector, prefetch};
 
@@ -158,7 +158,7 @@ impl<R: Real> Products<'_, R> {
         pixels: usize,
         r: usize,
     ) {
-        let mut sum = [[V::zero(); P]; N];
+        let mut sum = [[V::zero(); N]; P];
         let (mut shift, mut from) = ([V::zero(); N], [(self.g.0, 0); N]);
         // SAFETY: the caller's.
         unsafe {
@@ -169,19 +169,18 @@ impl<R: Real> Products<'_, R> {
             }
             let g = self.g.0.add(start * self.g.1 + r);
             for first in (0..pixels).step_by(P) {
-                for part in 0..P.min(pixels - first) {
+                for (part, sum) in sum.iter_mut().enumerate().take(pixels - first) {
                     let p = first + part;
                     let g = V::load(g.add(p * self.g.1));
                     for i in 0..N {
                         let at = from[i].0.wrapping_add(p * from[i].1);
                         prefetch(at.wrapping_add(AHEAD), V::LANES);
-                        let x = V::load(at).sub(shift[i]);
-                        sum[i][part] = g.fma(x, sum[i][part]);
+                        sum[i] = g.fma(V::load(at).sub(shift[i]), sum[i]);
                     }
                 }
             }
-            for (i, sum) in sum.into_iter().enumerate() {
-                add_total(sum, self.sums.as_mut_ptr().add((k + i) * self.c + r));
+            for (i, x) in sum.into_iter().flat_map(|part| part.into_iter().enumerate()) {
+                add_to(x, self.sums.as_mut_ptr().add((k + i) * self.c + r));
             }
         }
     }
