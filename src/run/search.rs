@@ -342,6 +342,7 @@ fn build(config: &SearchConfig) -> Result<(ImageSet, Searcher)> {
         image_channels: images.channels,
         stem_multiplier: s.stem_multiplier,
         fused: config.run.fusion == "on",
+        ..CnnConfig::default()
     })?;
     let searcher = Searcher::new(Box::new(net), hyper(config), config.search.seed, DType::F32)?;
     Ok((images, searcher))

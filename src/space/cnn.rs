@@ -8,10 +8,11 @@ use super::discretise::discretise;
 use super::supernet::{CellKind, Supernet};
 use super::{Genotype, genotype};
 use crate::error::{Error, Result};
-use crate::nn::{Context, Conv2d, Linear, Norm};
+use crate::nn::{Context, Conv2d, Linear, Norm, NormMode, RunningStats};
 use crate::ops::pool::GlobalAvgPool;
 use crate::ops::window::Window;
-use crate::tape::{Builder, Layout, Var};
+use crate::tape::{Builder, Layout, Segment, Tape, Var};
+use std::rc::Rc;
 use std::sync::Arc;
 
 /// Size of the supernet.
@@ -31,6 +32,8 @@ pub struct CnnConfig {
     pub stem_multiplier: usize,
     /// Use the fused operations; without, every operation is one of its own: slower, larger, the reference.
     pub fused: bool,
+    /// Cells that keep only their result and run again in the pullback: the same numbers in less memory.
+    pub recomputed: Vec<usize>,
 }
 
 impl Default for CnnConfig {
@@ -46,6 +49,7 @@ impl Default for CnnConfig {
             image_channels: 3,
             stem_multiplier: 3,
             fused: true,
+            recomputed: Vec::new(),
         }
     }
 }
@@ -80,7 +84,8 @@ impl Stem {
 pub struct CnnSupernet {
     stem: Stem,
     /// Index of the kind (0 normal, 1 reduction) and the cell.
-    cells: Vec<(usize, SearchCell)>,
+    cells: Vec<(usize, Rc<SearchCell>)>,
+    recomputed: Vec<usize>,
     classifier: Linear,
     kinds: Vec<CellKind>,
     nodes: usize,
@@ -114,7 +119,7 @@ impl CnnSupernet {
             c *= if reduction { 2 } else { 1 };
             let shape = CellShape { inputs, channels: c, nodes: *nodes, reduction, after_reduction };
             let cell = b.within(format!("cells.{layer}"), |b| SearchCell::new(b, shape, candidates))?;
-            cells.push((usize::from(reduction), cell));
+            cells.push((usize::from(reduction), Rc::new(cell)));
             (inputs, after_reduction) = ([inputs[1], nodes * c], reduction);
         }
         let classifier = Linear::new(&mut b, "classifier", inputs[1], config.classes);
@@ -127,6 +132,7 @@ impl CnnSupernet {
         Ok(Self {
             stem,
             cells,
+            recomputed: config.recomputed.clone(),
             classifier,
             kinds: vec![kind("normal"), kind("reduce")],
             nodes: *nodes,
@@ -135,6 +141,58 @@ impl CnnSupernet {
             norms,
         })
     }
+
+    /// Cells that keep only their result and run again in the pullback.
+    pub fn recomputed(&self) -> &[usize] {
+        &self.recomputed
+    }
+
+    /// Chooses those cells.
+    pub fn recompute(&mut self, cells: &[usize]) {
+        self.recomputed = cells.to_vec();
+    }
+
+    fn cell(&self, cx: &mut Context, layer: usize, inputs: [Var; 2], mix: &[Var]) -> Result<Var> {
+        let (kind, cell) = &self.cells[layer];
+        let mix = mix[*kind];
+        // with running statistics nothing is differentiated
+        let again = cx.mode != NormMode::Running || cx.tape.is_inference();
+        if !(again && self.recomputed.contains(&layer)) {
+            return cell.forward(cx, inputs, mix);
+        }
+        let ins: Vec<Var> = inputs.into_iter().chain([mix]).chain(cx.weights.iter().copied()).collect();
+        let segment = CellSegment { cell: cell.clone(), fused: cx.fused };
+        let (mode, running) = (cx.mode, &mut *cx.running);
+        cx.tape.segment(segment, &ins, |tape, ins| run_cell(cell, (tape, ins), mode, self.fused, running))
+    }
+}
+
+/// A cell as a function of its inputs, mixing weights and all weights of the network.
+#[derive(Debug)]
+struct CellSegment {
+    cell: Rc<SearchCell>,
+    fused: bool,
+}
+
+impl Segment for CellSegment {
+    fn run(&self, tape: &mut Tape, ins: &[Var]) -> Result<Var> {
+        // the first run moved the running statistics
+        let mut none = RunningStats::new(&[], tape.dtype(ins[0]));
+        run_cell(&self.cell, (tape, ins), NormMode::Batch, self.fused, &mut none)
+    }
+}
+
+fn run_cell(
+    cell: &SearchCell,
+    (tape, ins): (&mut Tape, &[Var]),
+    mode: NormMode,
+    fused: bool,
+    running: &mut RunningStats,
+) -> Result<Var> {
+    let [older, newer, mix, weights @ ..] = ins else {
+        return Err(Error::shape("cell", "needs two inputs, mixing weights and weights"));
+    };
+    cell.forward(&mut Context { tape, weights, mode, fused, running }, [*older, *newer], *mix)
 }
 
 impl Supernet for CnnSupernet {
@@ -151,9 +209,9 @@ impl Supernet for CnnSupernet {
         cx.fused = self.fused;
         let stem = self.stem.forward(cx, images)?;
         let mut last = [stem, stem];
-        for (kind, cell) in &self.cells {
+        for layer in 0..self.cells.len() {
             let mark = cx.tape.mark();
-            let out = cell.forward(cx, last, mix[*kind])?;
+            let out = self.cell(cx, layer, last, mix)?;
             last = [last[1], out];
             cx.tape.release_since(mark, &last);
         }
