@@ -1,18 +1,27 @@
-//! Host memory of tensors: 64-byte aligned blocks, kept for reuse.
+//! Host memory of tensors: 64-byte aligned blocks from a free list that keeps what one search step gave back.
 //!
-//! A search step asks for the same sizes again and again; giving them back to the system would cost a page fault per
-//! page each time. Small blocks wait in lists by size, large ones are cut out of an [`Arena`].
+//! A search step asks for the same sizes again and again; giving them back to the system would cost a page fault
+//! per 4 KiB each time. Blocks that are live plus blocks kept for reuse never exceed [`resident`] of the high-water
+//! mark of the live ones.
 
-use super::arena::{Arena, HUGE};
-use std::alloc::{Layout, alloc_zeroed, handle_alloc_error};
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::collections::BTreeMap;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::{Arc, Mutex};
 
 const ALIGN: usize = 64;
-/// Blocks from this size on are cut out of the arena.
-const LARGE: usize = 64 << 10;
+/// Blocks from this size on lie on huge pages where the system has them: 512 times fewer page faults.
+const HUGE: usize = 2 << 20;
+/// Blocks from this size on come from the system directly: what is given back is its again, without holes between.
+const MAPPED: usize = 1 << 16;
+
+/// Bytes that live and kept blocks take together, at the most, when the live ones take up to `peak`. Some slack, since
+/// the sizes that are kept are not always those that are asked for next.
+pub fn resident(peak: usize) -> usize {
+    peak + peak / SLACK + (2 << 20)
+}
+const SLACK: usize = 64;
 
 /// Bytes in use by tensors, and their high-water mark.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,8 +36,7 @@ pub struct Usage {
 
 #[derive(Default)]
 struct Pool {
-    small: BTreeMap<usize, Vec<NonNull<u8>>>,
-    arena: Arena,
+    free: BTreeMap<usize, Vec<NonNull<u8>>>,
     usage: Usage,
     ever: usize, // largest live since the start: bounds what is kept
 }
@@ -36,7 +44,8 @@ struct Pool {
 // SAFETY: the pointers are owned by the pool and handed out to one block each.
 unsafe impl Send for Pool {}
 
-static POOL: LazyLock<Mutex<Pool>> = LazyLock::new(Mutex::default);
+static POOL: Mutex<Pool> =
+    Mutex::new(Pool { free: BTreeMap::new(), usage: Usage { live: 0, peak: 0, kept: 0 }, ever: 0 });
 
 fn pool() -> std::sync::MutexGuard<'static, Pool> {
     POOL.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
@@ -92,7 +101,15 @@ impl Block {
         pool.usage.live += capacity;
         pool.usage.peak = pool.usage.peak.max(pool.usage.live);
         pool.ever = pool.ever.max(pool.usage.live);
-        let start = if capacity < LARGE { pool.small(capacity) } else { pool.large(capacity) };
+        if let Some((found, start)) = pool.take(capacity) {
+            pool.usage.live += found - capacity;
+            pool.usage.peak = pool.usage.peak.max(pool.usage.live);
+            pool.ever = pool.ever.max(pool.usage.live);
+            return Self { start, capacity: found, bytes, meter: None };
+        }
+        pool.trim();
+        drop(pool);
+        let start = obtain(capacity);
         Self { start, capacity, bytes, meter: None }
     }
 
@@ -131,106 +148,95 @@ impl Drop for Block {
         let mut pool = pool();
         pool.usage.live -= self.capacity;
         pool.usage.kept += self.capacity;
-        if self.capacity < LARGE {
-            pool.small.entry(self.capacity).or_default().push(self.start);
-        } else {
-            pool.arena.give(self.start.addr().get(), self.capacity);
-        }
+        pool.free.entry(self.capacity).or_default().push(self.start);
         pool.trim();
     }
 }
 
 impl Pool {
-    fn small(&mut self, capacity: usize) -> NonNull<u8> {
-        match self.small.get_mut(&capacity).and_then(Vec::pop) {
-            Some(start) => {
-                self.usage.kept -= capacity;
-                start
-            }
-            None => obtain(capacity, ALIGN),
+    /// The smallest kept block that fits and wastes at most a quarter.
+    fn take(&mut self, capacity: usize) -> Option<(usize, NonNull<u8>)> {
+        let found = *self.free.range(capacity..=capacity + capacity / 4).next()?.0;
+        let list = self.free.get_mut(&found)?;
+        let start = list.pop()?;
+        if list.is_empty() {
+            self.free.remove(&found);
         }
+        self.usage.kept -= found;
+        Some((found, start))
     }
 
-    fn large(&mut self, capacity: usize) -> NonNull<u8> {
-        let mut found = self.arena.take(capacity);
-        if found.is_none() {
-            let size = Arena::slab_for(capacity);
-            let slab = obtain_slab(size);
-            self.usage.kept += size;
-            self.arena.add_slab(slab.as_ptr().expose_provenance(), size);
-            found = self.arena.take(capacity);
-        }
-        self.usage.kept -= capacity;
-        match found.and_then(|at| NonNull::new(std::ptr::with_exposed_provenance_mut(at))) {
-            Some(start) => start,
-            None => unreachable!("the slab holds the block"),
-        }
-    }
-
-    /// Gives slabs that are wholly free back to the system until live and kept fit the bound: an eighth more than was
-    /// ever live at once.
+    /// Gives kept blocks back to the system, largest first, until live and kept fit the bound.
     fn trim(&mut self) {
-        let bound = self.ever + self.ever / 8 + Arena::slab_for(0);
+        let bound = resident(self.ever);
         while self.usage.live + self.usage.kept > bound {
-            let Some((start, size)) = self.arena.remove_free_slab() else { return };
-            self.usage.kept -= size;
-            give_back_slab(std::ptr::with_exposed_provenance_mut(start), size);
+            let Some((&capacity, _)) = self.free.last_key_value() else { return };
+            let Some((_, start)) = self.take(capacity) else { return };
+            give_back(start, capacity);
         }
     }
 }
 
-/// Zeroed memory for a slab, on huge pages where the system has them.
+/// Zeroed memory; aligned to huge pages and on them if it is large enough for one.
 #[cfg(target_os = "linux")]
-fn obtain_slab(size: usize) -> NonNull<u8> {
+fn obtain(capacity: usize) -> NonNull<u8> {
+    if capacity < MAPPED {
+        return obtain_small(capacity);
+    }
+    let align = if capacity < HUGE { 0 } else { HUGE }; // to pages as it is
     let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
     // SAFETY: a fresh anonymous mapping, of which the unaligned head and the rest of the tail are given back. Advice
     // does not change its content; refusal costs speed only.
     unsafe {
-        let whole = libc::mmap(std::ptr::null_mut(), size + HUGE, protection, flags, -1, 0);
+        let whole = libc::mmap(std::ptr::null_mut(), capacity + align, protection, flags, -1, 0);
         if whole == libc::MAP_FAILED {
-            handle_alloc_error(layout(size, HUGE));
+            handle_alloc_error(layout(capacity));
+        }
+        if align == 0 {
+            return NonNull::new_unchecked(whole.cast());
         }
         let head = whole.align_offset(HUGE);
         let start = whole.byte_add(head);
         if head > 0 {
             libc::munmap(whole, head);
         }
-        libc::munmap(start.byte_add(size), HUGE - head);
-        libc::madvise(start, size, libc::MADV_HUGEPAGE);
+        libc::munmap(start.byte_add(capacity), HUGE - head);
+        libc::madvise(start, capacity, libc::MADV_HUGEPAGE);
         NonNull::new_unchecked(start.cast())
     }
 }
 
 #[cfg(not(target_os = "linux"))]
-fn obtain_slab(size: usize) -> NonNull<u8> {
-    obtain(size, HUGE)
+fn obtain(capacity: usize) -> NonNull<u8> {
+    obtain_small(capacity)
 }
 
-/// Gives back what [`obtain_slab`] gave, with nobody holding it any more.
-fn give_back_slab(start: *mut u8, size: usize) {
-    // SAFETY: exactly the memory that was obtained.
-    unsafe {
-        #[cfg(target_os = "linux")]
-        libc::munmap(start.cast(), size);
-        #[cfg(not(target_os = "linux"))]
-        std::alloc::dealloc(start, layout(size, HUGE));
-    }
-}
-
-fn obtain(size: usize, align: usize) -> NonNull<u8> {
-    let layout = layout(size, align);
+fn obtain_small(capacity: usize) -> NonNull<u8> {
+    let layout = layout(capacity);
     // SAFETY: the layout has a non-zero size.
     NonNull::new(unsafe { alloc_zeroed(layout) }).unwrap_or_else(|| handle_alloc_error(layout))
 }
 
-fn layout(size: usize, align: usize) -> Layout {
-    match Layout::from_size_align(size, align) {
+/// Gives back what [`obtain`] gave, with nobody holding it any more.
+fn give_back(start: NonNull<u8>, capacity: usize) {
+    #[cfg(target_os = "linux")]
+    if capacity >= MAPPED {
+        // SAFETY: exactly the mapping that `obtain` left.
+        unsafe { libc::munmap(start.as_ptr().cast(), capacity) };
+        return;
+    }
+    // SAFETY: allocated with this layout.
+    unsafe { dealloc(start.as_ptr(), layout(capacity)) };
+}
+
+fn layout(capacity: usize) -> Layout {
+    match Layout::from_size_align(capacity, ALIGN) {
         Ok(layout) => layout,
         Err(_) => handle_alloc_error(Layout::new::<u8>()),
     }
 }
 
-/// Rounds up so that near-equal sizes share a list: to 256 bytes below 64 KiB, to 4 KiB above.
+/// Rounds up so that near-equal sizes share a list: to 256 bytes below 64 KiB, to pages of 4 KiB above.
 fn size_class(bytes: usize) -> usize {
     let grain = if bytes < 1 << 16 { 256 } else { 4096 };
     bytes.max(1).next_multiple_of(grain)

@@ -12,6 +12,7 @@ use crate::nn::{Context, Conv2d, Linear, Norm, NormMode, RunningStats};
 use crate::ops::pool::GlobalAvgPool;
 use crate::ops::window::Window;
 use crate::tape::{Builder, Layout, Segment, Tape, Var};
+use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -83,8 +84,7 @@ impl Stem {
 #[derive(Debug)]
 pub struct CnnSupernet {
     stem: Stem,
-    /// Index of the kind (0 normal, 1 reduction) and the cell.
-    cells: Vec<(usize, Rc<SearchCell>)>,
+    cells: Vec<Rc<Layer>>,
     recomputed: Vec<usize>,
     classifier: Linear,
     kinds: Vec<CellKind>,
@@ -118,8 +118,9 @@ impl CnnSupernet {
             let reduction = is_reduction(layer, *count);
             c *= if reduction { 2 } else { 1 };
             let shape = CellShape { inputs, channels: c, nodes: *nodes, reduction, after_reduction };
+            let first = b.params();
             let cell = b.within(format!("cells.{layer}"), |b| SearchCell::new(b, shape, candidates))?;
-            cells.push((usize::from(reduction), Rc::new(cell)));
+            cells.push(Rc::new(Layer { cell, kind: usize::from(reduction), weights: first..b.params() }));
             (inputs, after_reduction) = ([inputs[1], nodes * c], reduction);
         }
         let classifier = Linear::new(&mut b, "classifier", inputs[1], config.classes);
@@ -142,57 +143,75 @@ impl CnnSupernet {
         })
     }
 
-    /// Cells that keep only their result and run again in the pullback.
-    pub fn recomputed(&self) -> &[usize] {
-        &self.recomputed
+    /// Number of cells.
+    pub fn cells(&self) -> usize {
+        self.cells.len()
     }
 
-    /// Chooses those cells.
+    /// Chooses the cells that keep only their result and run again in the pullback.
     pub fn recompute(&mut self, cells: &[usize]) {
         self.recomputed = cells.to_vec();
     }
 
-    fn cell(&self, cx: &mut Context, layer: usize, inputs: [Var; 2], mix: &[Var]) -> Result<Var> {
-        let (kind, cell) = &self.cells[layer];
-        let mix = mix[*kind];
+    fn cell(&self, cx: &mut Context, at: usize, inputs: [Var; 2], mix: &[Var]) -> Result<Var> {
+        let layer = &self.cells[at];
+        let mix = mix[layer.kind];
         // with running statistics nothing is differentiated
         let again = cx.mode != NormMode::Running || cx.tape.is_inference();
-        if !(again && self.recomputed.contains(&layer)) {
-            return cell.forward(cx, inputs, mix);
+        if !(again && self.recomputed.contains(&at)) {
+            return layer.cell.forward(cx, inputs, mix);
         }
-        let ins: Vec<Var> = inputs.into_iter().chain([mix]).chain(cx.weights.iter().copied()).collect();
-        let segment = CellSegment { cell: cell.clone(), fused: cx.fused };
-        let (mode, running) = (cx.mode, &mut *cx.running);
-        cx.tape.segment(segment, &ins, |tape, ins| run_cell(cell, (tape, ins), mode, self.fused, running))
+        let weights = cx.weights[layer.weights.clone()].iter().copied();
+        let ins: Vec<Var> = inputs.into_iter().chain([mix]).chain(weights).collect();
+        let segment = Again { layer: layer.clone(), fused: self.fused };
+        let (mode, fused, running) = (cx.mode, self.fused, &mut *cx.running);
+        cx.tape.segment(segment, &ins, |tape, ins| layer.run((tape, ins), mode, fused, running))
     }
 }
 
-/// A cell as a function of its inputs, mixing weights and all weights of the network.
+/// A cell and its place in the network.
 #[derive(Debug)]
-struct CellSegment {
-    cell: Rc<SearchCell>,
+struct Layer {
+    cell: SearchCell,
+    /// 0 normal, 1 reduction.
+    kind: usize,
+    /// Indices of its weights.
+    weights: Range<usize>,
+}
+
+impl Layer {
+    /// The cell as a function of its two inputs, its mixing weights and its weights.
+    fn run(
+        &self,
+        (tape, ins): (&mut Tape, &[Var]),
+        mode: NormMode,
+        fused: bool,
+        running: &mut RunningStats,
+    ) -> Result<Var> {
+        let [older, newer, mix, own @ ..] = ins else {
+            return Err(Error::shape("cell", "needs two inputs and mixing weights"));
+        };
+        // weights go by their index in the network; those of other layers are not looked at
+        let mut weights = vec![*mix; self.weights.start];
+        weights.extend(own);
+        let weights = &weights;
+        self.cell.forward(&mut Context { tape, weights, mode, fused, running }, [*older, *newer], *mix)
+    }
+}
+
+/// The second run of a cell.
+#[derive(Debug)]
+struct Again {
+    layer: Rc<Layer>,
     fused: bool,
 }
 
-impl Segment for CellSegment {
+impl Segment for Again {
     fn run(&self, tape: &mut Tape, ins: &[Var]) -> Result<Var> {
         // the first run moved the running statistics
         let mut none = RunningStats::new(&[], tape.dtype(ins[0]));
-        run_cell(&self.cell, (tape, ins), NormMode::Batch, self.fused, &mut none)
+        self.layer.run((tape, ins), NormMode::Batch, self.fused, &mut none)
     }
-}
-
-fn run_cell(
-    cell: &SearchCell,
-    (tape, ins): (&mut Tape, &[Var]),
-    mode: NormMode,
-    fused: bool,
-    running: &mut RunningStats,
-) -> Result<Var> {
-    let [older, newer, mix, weights @ ..] = ins else {
-        return Err(Error::shape("cell", "needs two inputs, mixing weights and weights"));
-    };
-    cell.forward(&mut Context { tape, weights, mode, fused, running }, [*older, *newer], *mix)
 }
 
 impl Supernet for CnnSupernet {
@@ -217,6 +236,9 @@ impl Supernet for CnnSupernet {
         }
         let pooled = cx.tape.apply(GlobalAvgPool, &[last[1]])?;
         self.classifier.forward(cx, pooled)
+    }
+    fn recomputed(&self) -> &[usize] {
+        &self.recomputed
     }
     fn genotype(&self, weights: &[Vec<Vec<f64>>]) -> Result<Genotype> {
         let genes = |kind: usize| discretise(&weights[kind], &self.kinds[kind].candidates, self.nodes);

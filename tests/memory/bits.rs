@@ -21,7 +21,13 @@ fn state(s: &Searcher) -> Vec<Vec<u64>> {
 }
 
 /// The states after each of two steps, and what they and an evaluation reported.
-fn steps(config: &CnnConfig, order: Order, dtype: DType, n: usize, seed: u64) -> (Vec<Vec<Vec<u64>>>, Vec<f64>) {
+fn steps(
+    config: &CnnConfig,
+    order: Order,
+    dtype: DType,
+    n: usize,
+    seed: u64,
+) -> (Vec<Vec<Vec<u64>>>, Vec<f64>) {
     let mut s = searcher(config, dtype, seed);
     let (train, valid) = (batch(n, 8, dtype, seed), batch(n, 8, dtype, seed + 1));
     let (mut states, mut reports) = (vec![], vec![]);

@@ -1,6 +1,7 @@
 //! Memory for time: recomputed cells change no bit, and what a plan says is what a step takes.
 
 mod bits;
+mod choice;
 
 use oche::data::loader::Batch;
 use oche::search::{Hyper, Searcher};
