@@ -23,6 +23,9 @@ fn a_step_takes_what_was_planned() {
     for recomputed in [vec![], vec![1], vec![0, 1, 2]] {
         for order in [Order::First, Order::Second, Order::Exact] {
             for fused in [true, false] {
+                if order == Order::Exact && !(fused && recomputed.len() == 1) {
+                    continue; // the product takes as much whatever is recomputed, and its time
+                }
                 let config = CnnConfig {
                     channels: 8,
                     cells: 3,
@@ -34,7 +37,7 @@ fn a_step_takes_what_was_planned() {
                 let mut searcher = Searcher::new(Box::new(net), Hyper::default(), 1, DType::F32).unwrap();
                 let load = Workload { order, batch: BATCH, image: [16, 16, 3] };
                 let planned = load.plan(searcher.net()).unwrap().peak as f64;
-                for step in 0..2 {
+                for step in 0..if order == Order::Exact { 1 } else { 2 } {
                     memory::reset_peak();
                     searcher.step(order, &train, &valid, 0.025).unwrap();
                     let live = memory::usage().peak as f64;

@@ -1,9 +1,10 @@
-//! Host memory of tensors: 64-byte aligned blocks from a free list that keeps what one search step gave back.
+//! Host memory of tensors: 64-byte aligned blocks from a pool that keeps what one search step gave back.
 //!
-//! A search step asks for the same sizes again and again; giving them back to the system would cost a page fault
-//! per 4 KiB each time. Blocks that are live plus blocks kept for reuse never exceed [`resident`] of the high-water
+//! A search step asks for the same sizes again and again; giving them back to the system would cost page faults each
+//! time. Large blocks are cut from ranges of pages and join again when they are free, small ones go by their size. Blocks that are live plus blocks kept for reuse never exceed [`resident`] of the high-water
 //! mark of the live ones.
 
+use super::ranges::Ranges;
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::collections::BTreeMap;
 use std::ptr::NonNull;
@@ -11,13 +12,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 const ALIGN: usize = 64;
-/// Blocks from this size on lie on huge pages where the system has them: 512 times fewer page faults.
+/// Ranges come in multiples of this, on huge pages where the system has them: 512 times fewer page faults.
 const HUGE: usize = 2 << 20;
-/// Blocks from this size on come from the system directly: what is given back is its again, without holes between.
-const MAPPED: usize = 1 << 16;
+/// Blocks from this size on are cut from ranges of pages.
+const LARGE: usize = if cfg!(unix) { 1 << 16 } else { usize::MAX };
 
 /// Bytes that live and kept blocks take together, at the most, when the live ones take up to `peak`. Some slack, since
-/// the sizes that are kept are not always those that are asked for next.
+/// what is free lies scattered.
 pub fn resident(peak: usize) -> usize {
     peak + peak / SLACK + (2 << 20)
 }
@@ -36,7 +37,9 @@ pub struct Usage {
 
 #[derive(Default)]
 struct Pool {
-    free: BTreeMap<usize, Vec<NonNull<u8>>>,
+    ranges: Ranges,
+    /// Small blocks by size.
+    small: BTreeMap<usize, Vec<NonNull<u8>>>,
     usage: Usage,
     ever: usize, // largest live since the start: bounds what is kept
 }
@@ -44,8 +47,12 @@ struct Pool {
 // SAFETY: the pointers are owned by the pool and handed out to one block each.
 unsafe impl Send for Pool {}
 
-static POOL: Mutex<Pool> =
-    Mutex::new(Pool { free: BTreeMap::new(), usage: Usage { live: 0, peak: 0, kept: 0 }, ever: 0 });
+static POOL: Mutex<Pool> = Mutex::new(Pool {
+    ranges: Ranges::new(),
+    small: BTreeMap::new(),
+    usage: Usage { live: 0, peak: 0, kept: 0 },
+    ever: 0,
+});
 
 fn pool() -> std::sync::MutexGuard<'static, Pool> {
     POOL.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
@@ -101,15 +108,10 @@ impl Block {
         pool.usage.live += capacity;
         pool.usage.peak = pool.usage.peak.max(pool.usage.live);
         pool.ever = pool.ever.max(pool.usage.live);
-        if let Some((found, start)) = pool.take(capacity) {
-            pool.usage.live += found - capacity;
-            pool.usage.peak = pool.usage.peak.max(pool.usage.live);
-            pool.ever = pool.ever.max(pool.usage.live);
-            return Self { start, capacity: found, bytes, meter: None };
-        }
-        pool.trim();
-        drop(pool);
-        let start = obtain(capacity);
+        let start = match pool.take(capacity) {
+            Some(start) => start,
+            None => pool.obtain(capacity),
+        };
         Self { start, capacity, bytes, meter: None }
     }
 
@@ -148,67 +150,77 @@ impl Drop for Block {
         let mut pool = pool();
         pool.usage.live -= self.capacity;
         pool.usage.kept += self.capacity;
-        pool.free.entry(self.capacity).or_default().push(self.start);
+        pool.keep(self.start, self.capacity);
         pool.trim();
     }
 }
 
 impl Pool {
-    /// The smallest kept block that fits and wastes at most a quarter.
-    fn take(&mut self, capacity: usize) -> Option<(usize, NonNull<u8>)> {
-        let found = *self.free.range(capacity..=capacity + capacity / 4).next()?.0;
-        let list = self.free.get_mut(&found)?;
-        let start = list.pop()?;
-        if list.is_empty() {
-            self.free.remove(&found);
-        }
-        self.usage.kept -= found;
-        Some((found, start))
+    /// A kept block of `capacity` bytes.
+    fn take(&mut self, capacity: usize) -> Option<NonNull<u8>> {
+        let start = if capacity >= LARGE {
+            pointer(self.ranges.take(capacity)?)
+        } else {
+            let list = self.small.get_mut(&capacity)?;
+            let start = list.pop()?;
+            if list.is_empty() {
+                self.small.remove(&capacity);
+            }
+            start
+        };
+        self.usage.kept -= capacity;
+        Some(start)
     }
 
-    /// Gives kept blocks back to the system, largest first, until live and kept fit the bound.
+    fn keep(&mut self, start: NonNull<u8>, capacity: usize) {
+        if capacity >= LARGE {
+            self.ranges.give(start.as_ptr().expose_provenance(), capacity);
+        } else {
+            self.small.entry(capacity).or_default().push(start);
+        }
+    }
+
+    /// A block from the system; what is left of a range is kept.
+    fn obtain(&mut self, capacity: usize) -> NonNull<u8> {
+        self.trim();
+        if capacity < LARGE {
+            return obtain_small(capacity);
+        }
+        let whole = capacity.next_multiple_of(HUGE);
+        let start = map(whole);
+        if whole > capacity {
+            self.usage.kept += whole - capacity;
+            self.ranges.give(start.as_ptr().expose_provenance() + capacity, whole - capacity);
+        }
+        start
+    }
+
+    /// Gives kept memory back to the system, from the largest ranges first, until live and kept fit the bound.
     fn trim(&mut self) {
         let bound = resident(self.ever);
-        while self.usage.live + self.usage.kept > bound {
-            let Some((&capacity, _)) = self.free.last_key_value() else { return };
-            let Some((_, start)) = self.take(capacity) else { return };
-            give_back(start, capacity);
+        loop {
+            let excess = (self.usage.live + self.usage.kept).saturating_sub(bound);
+            if excess == 0 {
+                return;
+            }
+            if let Some((start, size)) = self.ranges.cut(excess, HUGE) {
+                self.usage.kept -= size;
+                unmap(pointer(start), size);
+                continue;
+            }
+            let Some((&capacity, _)) = self.small.last_key_value() else { return };
+            let Some(start) = self.take(capacity) else { return };
+            // SAFETY: allocated by `obtain_small` with this layout, with nobody holding it any more.
+            unsafe { dealloc(start.as_ptr(), layout(capacity)) };
         }
     }
 }
 
-/// Zeroed memory; aligned to huge pages and on them if it is large enough for one.
-#[cfg(target_os = "linux")]
-fn obtain(capacity: usize) -> NonNull<u8> {
-    if capacity < MAPPED {
-        return obtain_small(capacity);
-    }
-    let align = if capacity < HUGE { 0 } else { HUGE }; // to pages as it is
-    let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
-    // SAFETY: a fresh anonymous mapping, of which the unaligned head and the rest of the tail are given back. Advice
-    // does not change its content; refusal costs speed only.
-    unsafe {
-        let whole = libc::mmap(std::ptr::null_mut(), capacity + align, protection, flags, -1, 0);
-        if whole == libc::MAP_FAILED {
-            handle_alloc_error(layout(capacity));
-        }
-        if align == 0 {
-            return NonNull::new_unchecked(whole.cast());
-        }
-        let head = whole.align_offset(HUGE);
-        let start = whole.byte_add(head);
-        if head > 0 {
-            libc::munmap(whole, head);
-        }
-        libc::munmap(start.byte_add(capacity), HUGE - head);
-        libc::madvise(start, capacity, libc::MADV_HUGEPAGE);
-        NonNull::new_unchecked(start.cast())
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-fn obtain(capacity: usize) -> NonNull<u8> {
-    obtain_small(capacity)
+/// The block at an address that the pool keeps.
+fn pointer(address: usize) -> NonNull<u8> {
+    let start = std::ptr::with_exposed_provenance_mut(address);
+    // SAFETY: ranges are made of mappings, and no mapping starts at 0.
+    unsafe { NonNull::new_unchecked(start) }
 }
 
 fn obtain_small(capacity: usize) -> NonNull<u8> {
@@ -217,17 +229,43 @@ fn obtain_small(capacity: usize) -> NonNull<u8> {
     NonNull::new(unsafe { alloc_zeroed(layout) }).unwrap_or_else(|| handle_alloc_error(layout))
 }
 
-/// Gives back what [`obtain`] gave, with nobody holding it any more.
-fn give_back(start: NonNull<u8>, capacity: usize) {
-    #[cfg(target_os = "linux")]
-    if capacity >= MAPPED {
-        // SAFETY: exactly the mapping that `obtain` left.
-        unsafe { libc::munmap(start.as_ptr().cast(), capacity) };
-        return;
+/// Zeroed memory of a multiple of huge pages, aligned to them and on them if the system has any.
+#[cfg(unix)]
+fn map(size: usize) -> NonNull<u8> {
+    let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANON);
+    // SAFETY: a fresh anonymous mapping, of which the unaligned head and the rest of the tail are given back. Advice
+    // does not change its content; refusal costs speed only.
+    unsafe {
+        let whole = libc::mmap(std::ptr::null_mut(), size + HUGE, protection, flags, -1, 0);
+        if whole == libc::MAP_FAILED {
+            handle_alloc_error(layout(size));
+        }
+        let head = whole.align_offset(HUGE);
+        let start = whole.byte_add(head);
+        if head > 0 {
+            libc::munmap(whole, head);
+        }
+        libc::munmap(start.byte_add(size), HUGE - head);
+        #[cfg(target_os = "linux")]
+        libc::madvise(start, size, libc::MADV_HUGEPAGE);
+        NonNull::new_unchecked(start.cast())
     }
-    // SAFETY: allocated with this layout.
-    unsafe { dealloc(start.as_ptr(), layout(capacity)) };
 }
+
+#[cfg(unix)]
+fn unmap(start: NonNull<u8>, size: usize) {
+    // SAFETY: whole pages that `map` obtained, with nobody holding them any more.
+    unsafe { libc::munmap(start.as_ptr().cast(), size) };
+}
+
+/// Without pages to cut from there are no large blocks.
+#[cfg(not(unix))]
+fn map(size: usize) -> NonNull<u8> {
+    obtain_small(size)
+}
+
+#[cfg(not(unix))]
+fn unmap(_start: NonNull<u8>, _size: usize) {}
 
 fn layout(capacity: usize) -> Layout {
     match Layout::from_size_align(capacity, ALIGN) {
@@ -247,14 +285,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_freed_block_is_used_again_and_counts_are_right() {
-        let size = 7 << 20; // a size no other test of this binary uses
-        let first = Block::new(size);
-        let address = first.start;
-        assert_eq!(first.bytes().len(), size);
-        drop(first);
-        let second = Block::new(size - 100);
-        assert_eq!(second.start, address);
-        assert!(usage().live >= size && usage().peak >= usage().live);
+    fn blocks_do_not_overlap_and_are_counted() {
+        // other tests of this binary use the pool meanwhile
+        let mut kept: Vec<(Block, u8)> = Vec::new();
+        for (i, size) in (0..200u8).zip([100, 5000, 70_000, 3 << 20, 1 << 16, 2 << 20].into_iter().cycle()) {
+            let mut block = Block::new(size);
+            block.bytes_mut().fill(i);
+            kept.push((block, i));
+            if i % 3 == 2 {
+                kept.swap_remove(usize::from(i) * 7 % kept.len());
+            }
+        }
+        let live: usize = kept.iter().map(|(block, _)| block.capacity).sum();
+        assert!(usage().live >= live && usage().peak >= usage().live);
+        for (block, i) in &kept {
+            assert!(block.start.align_offset(ALIGN) == 0 && block.bytes().iter().all(|byte| byte == i));
+        }
     }
 }

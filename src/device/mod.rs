@@ -4,5 +4,6 @@ mod arena;
 pub mod memory;
 pub mod profile;
 pub mod random;
+mod ranges;
 pub mod real;
 pub mod simd;

@@ -39,7 +39,11 @@ pub fn parse(text: &str) -> Result<Option<usize>, String> {
 /// `bytes` as a person reads them.
 pub fn show(bytes: usize) -> String {
     let bytes = bytes as f64;
-    if bytes < 1e8 { format!("{:.1} MB", bytes / 1e6) } else { format!("{:.2} GB", bytes / 1e9) }
+    match bytes {
+        ..1e8 => format!("{:.1} MB", bytes / 1e6),
+        ..1e9 => format!("{:.0} MB", bytes / 1e6),
+        _ => format!("{:.2} GB", bytes / 1e9),
+    }
 }
 
 /// `cells` in words.
@@ -86,7 +90,9 @@ pub fn fit(net: &mut CnnSupernet, load: &Workload, budget: usize, images: usize)
         Some(batch) => format!("--batch-size {batch} would fit"),
         None => "not even batches of 2 would fit; search a smaller supernet".into(),
     };
-    let (asked, needed) = (show(budget), show(process(least, images)));
+    let needed = process(least, images);
+    let digit = if needed < 1_000_000_000 { 1_000_000 } else { 10_000_000 }; // rounded up, so that it is enough
+    let (asked, needed) = (show(budget), show(needed.next_multiple_of(digit)));
     let what = format!(
         "is {asked}, but batches of {} need at least {needed}, with cells recomputed; {way_out}",
         load.batch
