@@ -7,7 +7,7 @@ use oche::space::cnn::{CnnConfig, CnnSupernet};
 use oche::tape::check::normal;
 use oche::tensor::{DType, Tensor};
 
-const BATCH: usize = 16;
+const BATCH: usize = 12;
 
 fn batch(seed: u64) -> Batch {
     let labels: Vec<u32> = (0..BATCH as u32).map(|i| i % 10).collect();

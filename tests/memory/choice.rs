@@ -14,7 +14,7 @@ fn macs(load: &Workload, net: &CnnSupernet) -> u64 {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 12, rng_seed: RngSeed::Fixed(2), failure_persistence: None, ..Default::default()
+        cases: 8, rng_seed: RngSeed::Fixed(2), failure_persistence: None, ..Default::default()
     })]
 
     #[test]
