@@ -1,6 +1,5 @@
 //! Memory, vector instructions, random streams, profile. Knows no shapes and no gradients.
 
-mod arena;
 pub mod memory;
 pub mod profile;
 pub mod random;

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::on_real;
-use crate::tape::{Cost, Op, Out, Pullback, Reads};
+use crate::tape::{Cost, Op, Out, Pullback};
 use crate::tensor::{Real, Shape, Tensor};
 use rayon::prelude::*;
 
@@ -71,9 +71,6 @@ impl Op for Concat {
             start += count;
         }
         Ok(())
-    }
-    fn pullback_reads(&self) -> Reads {
-        Reads { inputs: false, result: false }
     }
 }
 

@@ -10,7 +10,7 @@ use super::pointwise::same;
 use crate::device::simd::{Kernel, Vector, dispatch};
 use crate::error::{Error, Result};
 use crate::on_real;
-use crate::tape::{Cost, Op, Out, Pullback, Reads};
+use crate::tape::{Cost, Op, Out, Pullback};
 use crate::tensor::{Real, Shape, Tensor};
 use rayon::prelude::*;
 use std::rc::Rc;
@@ -65,9 +65,6 @@ impl Op for WeightedSum {
             });
         });
         Ok(())
-    }
-    fn pullback_reads(&self) -> Reads {
-        Reads { inputs: true, result: false }
     }
     fn vjp(&self, cx: &mut Pullback) -> Result<()> {
         let (xs, g) = (cx.xs(), cx.g());

@@ -101,7 +101,7 @@ impl Tape {
                         if spent {
                             self.nodes[i].value = None; // nobody looks at it any more, and it is made again
                         }
-                        self.pull_again(&segment, i, g, grads, on_path)?;
+                        self.pull_again(&*segment, i, g, grads, on_path)?;
                     }
                     step => step.vjp(&mut Pullback { tape: self, node: i, g, grads, on_path, keep })?,
                 }
@@ -173,7 +173,7 @@ impl Step {
     fn vjp(&self, cx: &mut Pullback) -> Result<()> {
         match self {
             Self::Op(op) => op.vjp(cx),
-            Self::Segment(again) => cx.by_reference(|tape, ins| again.segment.run(tape, ins)),
+            Self::Segment(segment) => cx.by_reference(|tape, ins| segment.run(tape, ins)),
         }
     }
 }

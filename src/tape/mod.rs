@@ -11,7 +11,7 @@ mod params;
 mod segment;
 
 pub use grad::Pullback;
-pub use op::{Cost, Op, Out, Reads, Saved};
+pub use op::{Cost, Op, Out, Saved};
 pub use params::{Binding, Builder, Entry, Init, Layout, ParamSet};
 pub use segment::Segment;
 
@@ -37,7 +37,7 @@ impl Var {
 enum Step {
     Op(Rc<dyn Op>),
     /// Several operations on a tape of their own, which the pullback runs again.
-    Segment(Rc<segment::Again>),
+    Segment(Rc<dyn Segment>),
 }
 
 struct Node {
@@ -68,8 +68,6 @@ pub struct Tape {
     inline: bool,
     /// When the values of this tape end, if that is known beforehand.
     lifetimes: Option<segment::Lifetimes>,
-    /// Nodes whose values nobody will look at, if that is known beforehand: they have a shape and nothing else.
-    unread: Vec<bool>,
     trace: u8,
 }
 
@@ -156,10 +154,6 @@ impl Tape {
         let shape = op.shape(&shapes)?;
         let dtype = self.dtype(ins[0]);
         let differentiable = ins.iter().any(|v| self.nodes[v.at()].differentiable);
-        if self.unread.get(self.nodes.len()) == Some(&true) {
-            let value = Tensor::phantom(shape, dtype, &Arc::default());
-            return Ok(self.push(Some(Step::Op(Rc::new(op))), ins, value, Vec::new(), differentiable));
-        }
         let mut value = self.allocate(shape, dtype);
         let mut saved: Vec<Tensor> =
             (op.saves(&shapes).into_iter()).map(|s| self.allocate(s.shape(), s.dtype(dtype))).collect();

@@ -20,21 +20,10 @@ pub trait Op: std::fmt::Debug + 'static {
     fn vjp(&self, cx: &mut Pullback) -> Result<()> {
         cx.by_reference(|tape, ins| self.reference(tape, ins))
     }
-    /// Which values the pullback looks at, and not only at their shapes: what nobody looks at is not computed again.
-    fn pullback_reads(&self) -> Reads {
-        Reads { inputs: true, result: true }
-    }
     /// The same function as a composition of other operations: specification, oracle and double backward.
     fn reference(&self, _tape: &mut Tape, _ins: &[Var]) -> Result<Var> {
         Err(Error::NoDerivative { op: self.name() })
     }
-}
-
-/// Values that a pullback looks at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reads {
-    pub inputs: bool,
-    pub result: bool,
 }
 
 /// A tensor that an operation saves for its backward.

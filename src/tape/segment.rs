@@ -4,7 +4,7 @@
 //! others contributed to the inputs' gradients so far moves into the second run, which adds to it.
 
 use super::grad::Keep;
-use super::{Counters, Reads, Step, Tape, Var};
+use super::{Counters, Step, Tape, Var};
 use crate::error::Result;
 use crate::tensor::Tensor;
 use std::collections::BTreeMap;
@@ -25,14 +25,6 @@ pub(super) struct Lifetimes {
     done: usize,
 }
 
-/// How to run a segment again.
-#[derive(Debug)]
-pub(super) struct Again {
-    pub segment: Box<dyn Segment>,
-    /// Nodes that the pullback does not need.
-    unread: Vec<bool>,
-}
-
 impl Tape {
     /// Runs `first`, and keeps nothing but its result: whoever differentiates runs `segment` instead, again. `first` is
     /// also run dry, before, and uses no variables but those it is given, which stand for `ins`.
@@ -46,8 +38,7 @@ impl Tape {
             return first(self, ins);
         }
         let mut run = self.aside();
-        let (lifetimes, unread) = self.foresee(ins, &mut first)?;
-        run.lifetimes = Some(lifetimes);
+        run.lifetimes = Some(self.lifetimes(ins, &mut first)?);
         let inputs = self.enter(&mut run, ins, None);
         let y = first(&mut run, &inputs)?;
         if let Some(k) = inputs.iter().position(|input| *input == y) {
@@ -56,8 +47,7 @@ impl Tape {
         let value = run.take(y);
         self.counters += run.counters;
         let differentiable = ins.iter().any(|v| self.nodes[v.at()].differentiable);
-        let again = Again { segment: Box::new(segment), unread };
-        Ok(self.push(Some(Step::Segment(Rc::new(again))), ins, value, Vec::new(), differentiable))
+        Ok(self.push(Some(Step::Segment(Rc::new(segment))), ins, value, Vec::new(), differentiable))
     }
 
     /// An empty tape of the same kind.
@@ -78,12 +68,11 @@ impl Tape {
         ins.iter().map(&mut enter).collect()
     }
 
-    /// By a dry run: when values of a first run end, and which a second run does not need.
-    fn foresee(
+    fn lifetimes(
         &self,
         ins: &[Var],
         first: &mut impl FnMut(&mut Self, &[Var]) -> Result<Var>,
-    ) -> Result<(Lifetimes, Vec<bool>)> {
+    ) -> Result<Lifetimes> {
         let mut dry = Self::dry();
         let mut entered = BTreeMap::new();
         let mut enter = |v: &Var| {
@@ -100,23 +89,7 @@ impl Tape {
         for (i, &last) in last.iter().enumerate().filter(|(i, _)| *i != y.at()) {
             ends[last].push(Var(i as u32));
         }
-        Ok((Lifetimes { ends, done: 0 }, dry.unread()))
-    }
-
-    /// Nodes whose values no pullback looks at, nor any operation whose own value is looked at.
-    fn unread(&self) -> Vec<bool> {
-        let mut unread = vec![true; self.nodes.len()];
-        for (i, node) in self.nodes.iter().enumerate().rev() {
-            let reads = match &node.step {
-                Some(Step::Op(op)) => op.pullback_reads(),
-                _ => Reads { inputs: true, result: true },
-            };
-            unread[i] &= !reads.result && node.saved.is_empty();
-            if reads.inputs || !unread[i] {
-                node.ins.iter().for_each(|v| unread[v.at()] = false);
-            }
-        }
-        unread
+        Ok(Lifetimes { ends, done: 0 })
     }
 
     /// Before a node is added: frees the values that ended with those that are there, and what those saved.
@@ -139,19 +112,19 @@ impl Tape {
         }
     }
 
-    /// Runs the segment, whose result is `node` and has the gradient `g`, again and adds to the gradients of its inputs.
+    /// Runs `segment`, whose result is `node` and has the gradient `g`, again and adds to the gradients of its inputs.
     pub(super) fn pull_again(
         &mut self,
-        again: &Again,
+        segment: &dyn Segment,
         node: usize,
         g: Tensor,
         grads: &mut [Option<Var>],
         on_path: &[bool],
     ) -> Result<()> {
-        let mut run = Self { unread: again.unread.clone(), ..self.aside() };
+        let mut run = self.aside();
         let ins = self.nodes[node].ins.clone();
         let inputs = self.enter(&mut run, &ins, Some(on_path));
-        let y = again.segment.run(&mut run, &inputs)?;
+        let y = segment.run(&mut run, &inputs)?;
         let mut starts = vec![None; run.nodes.len()];
         starts[y.at()] = Some(run.constant(g));
         let wanted: BTreeMap<usize, Var> = (ins.iter().zip(&inputs))
