@@ -69,6 +69,15 @@ pub fn reset_peak() {
     pool.usage.peak = pool.usage.live;
 }
 
+/// Gives back to the system what the program's heap, which tensors lie outside of, holds free.
+pub fn trim_heap() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: a call that looks at free memory only.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 /// Counts the bytes of phantom blocks: what a dry run would have needed.
 #[derive(Debug, Default)]
 pub struct Meter {

@@ -2,7 +2,7 @@
 
 use super::config::SearchConfig;
 use crate::data::ImageSet;
-use crate::device::memory::resident;
+use crate::device::memory::{resident, trim_heap};
 use crate::error::{Error, Result};
 use crate::search::Workload;
 use crate::space::Supernet;
@@ -83,6 +83,7 @@ pub fn planned(config: &SearchConfig, net: &dyn Supernet, set: &ImageSet) -> Res
 pub fn fit(net: &mut CnnSupernet, load: &Workload, budget: usize, images: usize) -> Result<()> {
     let fits = |tensors| process(tensors, images) <= budget;
     let least = load.fit(net, fits)?;
+    trim_heap(); // of a small search the plans would be a good part
     if fits(least) {
         return Ok(());
     }

@@ -204,6 +204,10 @@ impl Tape {
         self.counters.launches += 1;
         self.counters.cost += cost;
         if self.dry.is_some() {
+            let scratch = op.scratch(shapes);
+            if scratch > 0 {
+                drop(self.allocate(Shape::from([scratch]), out.value.dtype())); // counted
+            }
             return Ok(());
         }
         let inputs: Vec<&Tensor> = ins.iter().map(|&v| self.value(v)).collect();
