@@ -305,6 +305,7 @@ fn rows_have_the_documented_form_and_come_back() {
         valid_accuracy: 10.,
         seconds: 1.5,
         peak_bytes: 1 << 33,
+        peak_rss_bytes: Some(1 << 34),
         entropy: Entropy { normal: vec![8f64.ln()], reduce: vec![0.] },
     };
     let mut file = JsonLines::open(&path).unwrap();

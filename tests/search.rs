@@ -107,6 +107,7 @@ fn essence(run: &Path) -> (Vec<Value>, Vec<Vec<u8>>) {
         let row = row.as_object_mut().unwrap();
         row.remove("seconds").unwrap();
         row.remove("peak_bytes");
+        row.remove("peak_rss_bytes");
     }
     let files = ["checkpoint.safetensors", "alphas.jsonl", "genotype.json", "genotype.txt", "normal.svg"];
     (metrics, files.iter().map(|file| fs::read(run.join(file)).unwrap()).collect())

@@ -2,8 +2,8 @@
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use oche::run::draw::cell_text;
-use oche::run::{folder, parity, result};
-use oche::search::{Order, Pass};
+use oche::run::{folder, memory, parity, result};
+use oche::search::{Order, Workload};
 use oche::space::cnn::{CnnConfig, CnnSupernet};
 use oche::space::genotype::{self, CellKind};
 use oche::space::network::NetworkConfig;
@@ -73,6 +73,12 @@ struct SupernetArgs {
     /// Fused operations or one by one
     #[arg(long, value_enum, default_value_t = Fusion::On)]
     fusion: Fusion,
+    /// Memory that a search may take, such as 900MB or 1.5GB: cells are recomputed until it is enough
+    #[arg(long, default_value = "none")]
+    memory_budget: String,
+    /// Images of the data set, which stay in memory [source: the training images of CIFAR-10]
+    #[arg(long, default_value_t = 50_000)]
+    train_images: usize,
 }
 
 #[derive(Args)]
@@ -178,39 +184,50 @@ fn inspect_supernet(args: &SupernetArgs) -> Result<bool> {
     if args.batch_size < 2 {
         return Err(Error::config("--batch-size", "must be at least 2"));
     }
-    let net = CnnSupernet::new(&config)?;
-    let weights = net.layout().count;
+    let mut net = CnnSupernet::new(&config)?;
     let alphas: usize = net.kinds().iter().map(|k| k.edges * k.candidates.len()).sum();
     println!("candidates      {}", config.candidates.join(", "));
-    println!("weights         {weights}");
+    println!("weights         {}", net.layout().count);
     println!("alphas          {alphas}");
     println!("batch norms     {}", net.norms().len());
-    let mib = |bytes: usize| bytes as f64 / (1 << 20) as f64;
-    // weights, momentum and, in the second order, gradient, virtual weights and direction
     println!("\na search step of batch {} at {size} x {size} pixels, f32:", args.batch_size);
     println!(
-        "{:<8} {:>6} {:>11} {:>9} {:>9} {:>14}",
-        "order", "passes", "operations", "GFLOP", "GB moved", "peak MiB"
+        "{:<8} {:>6} {:>11} {:>9} {:>9} {:>11} {:>12}  cells",
+        "order", "passes", "operations", "GFLOP", "GB moved", "tensors MB", "process MB"
     );
-    for (name, order, flat) in [("first", Order::First, 3), ("second", Order::Second, 5)] {
-        let (mut operations, mut flops, mut bytes, mut peak) = (0, 0, 0, 0);
-        for &want in order.passes() {
-            let (counters, pass) =
-                Pass::plan(&net, args.batch_size, [size, size, config.image_channels], want)?;
-            operations += counters.launches;
-            flops += counters.cost.flops;
-            bytes += counters.cost.bytes(DType::F32);
-            peak = peak.max(pass);
-        }
-        println!(
-            "{name:<8} {:>6} {operations:>11} {:>9.1} {:>9.1} {:>14.0}",
-            order.passes().len(),
-            flops as f64 / 1e9,
-            bytes as f64 / 1e9,
-            mib(peak + flat * weights * DType::F32.size())
-        );
+    for (name, order) in [("first", Order::First), ("second", Order::Second), ("exact", Order::Exact)] {
+        let image = [size, size, config.image_channels];
+        print_step(name, &mut net, Workload { order, batch: args.batch_size, image }, args)?;
     }
     Ok(true)
+}
+
+/// A row of the table: what a step of one order takes, within the budget if there is one.
+fn print_step(name: &str, net: &mut CnnSupernet, load: Workload, args: &SupernetArgs) -> Result<()> {
+    let images = args.train_images * (load.image.iter().product::<usize>() + size_of::<u32>());
+    let budget = memory::parse(&args.memory_budget);
+    if let Some(budget) = budget.map_err(|what| Error::config("--memory-budget", what))? {
+        match memory::fit(net, &load, budget, images) {
+            Err(Error::Config { what, .. }) => {
+                println!("{name:<8} the budget {what}");
+                return Ok(());
+            }
+            fitted => fitted?,
+        }
+    }
+    let plan = load.plan(net)?;
+    let cost = plan.counters.cost;
+    println!(
+        "{name:<8} {:>6} {:>11} {:>9.1} {:>9.1} {:>11.1} {:>12.1}  {}",
+        load.order.passes().len(),
+        plan.counters.launches,
+        cost.flops as f64 / 1e9,
+        cost.bytes(DType::F32) as f64 / 1e9,
+        plan.peak as f64 / 1e6,
+        memory::process(plan.peak, images) as f64 / 1e6,
+        memory::recomputed(net.recomputed())
+    );
+    Ok(())
 }
 
 fn inspect_parity(args: &ParityArgs) -> Result<bool> {

@@ -1,18 +1,28 @@
-//! Host memory of tensors: 64-byte aligned blocks, kept for reuse.
+//! Host memory of tensors: 64-byte aligned blocks from a pool that keeps what one search step gave back.
 //!
-//! A search step asks for the same sizes again and again; giving them back to the system would cost a page fault per
-//! page each time. Small blocks wait in lists by size, large ones are cut out of an [`Arena`].
+//! A search step asks for the same sizes again and again; giving them back to the system would cost page faults each
+//! time. Large blocks are cut from ranges of pages and join again when they are free, small ones go by their size. Blocks that are live plus blocks kept for reuse never exceed [`resident`] of the high-water
+//! mark of the live ones.
 
-use super::arena::{Arena, HUGE};
-use std::alloc::{Layout, alloc_zeroed, handle_alloc_error};
+use super::ranges::Ranges;
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::collections::BTreeMap;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::{Arc, Mutex};
 
 const ALIGN: usize = 64;
-/// Blocks from this size on are cut out of the arena.
-const LARGE: usize = 64 << 10;
+/// Ranges come in multiples of this, on huge pages where the system has them: 512 times fewer page faults.
+const HUGE: usize = 2 << 20;
+/// Blocks from this size on are cut from ranges of pages.
+const LARGE: usize = if cfg!(unix) { 1 << 16 } else { usize::MAX };
+
+/// Bytes that live and kept blocks take together, at the most, when the live ones take up to `peak`. Some slack, since
+/// what is free lies scattered.
+pub fn resident(peak: usize) -> usize {
+    peak + peak / SLACK + (2 << 20)
+}
+const SLACK: usize = 64;
 
 /// Bytes in use by tensors, and their high-water mark.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,8 +37,9 @@ pub struct Usage {
 
 #[derive(Default)]
 struct Pool {
+    ranges: Ranges,
+    /// Small blocks by size.
     small: BTreeMap<usize, Vec<NonNull<u8>>>,
-    arena: Arena,
     usage: Usage,
     ever: usize, // largest live since the start: bounds what is kept
 }
@@ -36,7 +47,12 @@ struct Pool {
 // SAFETY: the pointers are owned by the pool and handed out to one block each.
 unsafe impl Send for Pool {}
 
-static POOL: LazyLock<Mutex<Pool>> = LazyLock::new(Mutex::default);
+static POOL: Mutex<Pool> = Mutex::new(Pool {
+    ranges: Ranges::new(),
+    small: BTreeMap::new(),
+    usage: Usage { live: 0, peak: 0, kept: 0 },
+    ever: 0,
+});
 
 fn pool() -> std::sync::MutexGuard<'static, Pool> {
     POOL.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
@@ -51,6 +67,15 @@ pub fn usage() -> Usage {
 pub fn reset_peak() {
     let mut pool = pool();
     pool.usage.peak = pool.usage.live;
+}
+
+/// Gives back to the system what the program's heap, which tensors lie outside of, holds free.
+pub fn trim_heap() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: a call that looks at free memory only.
+    unsafe {
+        libc::malloc_trim(0);
+    }
 }
 
 /// Counts the bytes of phantom blocks: what a dry run would have needed.
@@ -92,7 +117,10 @@ impl Block {
         pool.usage.live += capacity;
         pool.usage.peak = pool.usage.peak.max(pool.usage.live);
         pool.ever = pool.ever.max(pool.usage.live);
-        let start = if capacity < LARGE { pool.small(capacity) } else { pool.large(capacity) };
+        let start = match pool.take(capacity) {
+            Some(start) => start,
+            None => pool.obtain(capacity),
+        };
         Self { start, capacity, bytes, meter: None }
     }
 
@@ -131,64 +159,95 @@ impl Drop for Block {
         let mut pool = pool();
         pool.usage.live -= self.capacity;
         pool.usage.kept += self.capacity;
-        if self.capacity < LARGE {
-            pool.small.entry(self.capacity).or_default().push(self.start);
-        } else {
-            pool.arena.give(self.start.addr().get(), self.capacity);
-        }
+        pool.keep(self.start, self.capacity);
         pool.trim();
     }
 }
 
 impl Pool {
-    fn small(&mut self, capacity: usize) -> NonNull<u8> {
-        match self.small.get_mut(&capacity).and_then(Vec::pop) {
-            Some(start) => {
-                self.usage.kept -= capacity;
-                start
+    /// A kept block of `capacity` bytes.
+    fn take(&mut self, capacity: usize) -> Option<NonNull<u8>> {
+        let start = if capacity >= LARGE {
+            pointer(self.ranges.take(capacity)?)
+        } else {
+            let list = self.small.get_mut(&capacity)?;
+            let start = list.pop()?;
+            if list.is_empty() {
+                self.small.remove(&capacity);
             }
-            None => obtain(capacity, ALIGN),
-        }
-    }
-
-    fn large(&mut self, capacity: usize) -> NonNull<u8> {
-        let mut found = self.arena.take(capacity);
-        if found.is_none() {
-            let size = Arena::slab_for(capacity);
-            let slab = obtain_slab(size);
-            self.usage.kept += size;
-            self.arena.add_slab(slab.as_ptr().expose_provenance(), size);
-            found = self.arena.take(capacity);
-        }
+            start
+        };
         self.usage.kept -= capacity;
-        match found.and_then(|at| NonNull::new(std::ptr::with_exposed_provenance_mut(at))) {
-            Some(start) => start,
-            None => unreachable!("the slab holds the block"),
+        Some(start)
+    }
+
+    fn keep(&mut self, start: NonNull<u8>, capacity: usize) {
+        if capacity >= LARGE {
+            self.ranges.give(start.as_ptr().expose_provenance(), capacity);
+        } else {
+            self.small.entry(capacity).or_default().push(start);
         }
     }
 
-    /// Gives slabs that are wholly free back to the system until live and kept fit the bound: an eighth more than was
-    /// ever live at once.
+    /// A block from the system; what is left of a range is kept.
+    fn obtain(&mut self, capacity: usize) -> NonNull<u8> {
+        self.trim();
+        if capacity < LARGE {
+            return obtain_small(capacity);
+        }
+        let whole = capacity.next_multiple_of(HUGE);
+        let start = map(whole);
+        if whole > capacity {
+            self.usage.kept += whole - capacity;
+            self.ranges.give(start.as_ptr().expose_provenance() + capacity, whole - capacity);
+        }
+        start
+    }
+
+    /// Gives kept memory back to the system, from the largest ranges first, until live and kept fit the bound.
     fn trim(&mut self) {
-        let bound = self.ever + self.ever / 8 + Arena::slab_for(0);
-        while self.usage.live + self.usage.kept > bound {
-            let Some((start, size)) = self.arena.remove_free_slab() else { return };
-            self.usage.kept -= size;
-            give_back_slab(std::ptr::with_exposed_provenance_mut(start), size);
+        let bound = resident(self.ever);
+        loop {
+            let excess = (self.usage.live + self.usage.kept).saturating_sub(bound);
+            if excess == 0 {
+                return;
+            }
+            if let Some((start, size)) = self.ranges.cut(excess, HUGE) {
+                self.usage.kept -= size;
+                unmap(pointer(start), size);
+                continue;
+            }
+            let Some((&capacity, _)) = self.small.last_key_value() else { return };
+            let Some(start) = self.take(capacity) else { return };
+            // SAFETY: allocated by `obtain_small` with this layout, with nobody holding it any more.
+            unsafe { dealloc(start.as_ptr(), layout(capacity)) };
         }
     }
 }
 
-/// Zeroed memory for a slab, on huge pages where the system has them.
-#[cfg(target_os = "linux")]
-fn obtain_slab(size: usize) -> NonNull<u8> {
-    let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+/// The block at an address that the pool keeps.
+fn pointer(address: usize) -> NonNull<u8> {
+    let start = std::ptr::with_exposed_provenance_mut(address);
+    // SAFETY: ranges are made of mappings, and no mapping starts at 0.
+    unsafe { NonNull::new_unchecked(start) }
+}
+
+fn obtain_small(capacity: usize) -> NonNull<u8> {
+    let layout = layout(capacity);
+    // SAFETY: the layout has a non-zero size.
+    NonNull::new(unsafe { alloc_zeroed(layout) }).unwrap_or_else(|| handle_alloc_error(layout))
+}
+
+/// Zeroed memory of a multiple of huge pages, aligned to them and on them if the system has any.
+#[cfg(unix)]
+fn map(size: usize) -> NonNull<u8> {
+    let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANON);
     // SAFETY: a fresh anonymous mapping, of which the unaligned head and the rest of the tail are given back. Advice
     // does not change its content; refusal costs speed only.
     unsafe {
         let whole = libc::mmap(std::ptr::null_mut(), size + HUGE, protection, flags, -1, 0);
         if whole == libc::MAP_FAILED {
-            handle_alloc_error(layout(size, HUGE));
+            handle_alloc_error(layout(size));
         }
         let head = whole.align_offset(HUGE);
         let start = whole.byte_add(head);
@@ -196,41 +255,35 @@ fn obtain_slab(size: usize) -> NonNull<u8> {
             libc::munmap(whole, head);
         }
         libc::munmap(start.byte_add(size), HUGE - head);
+        #[cfg(target_os = "linux")]
         libc::madvise(start, size, libc::MADV_HUGEPAGE);
         NonNull::new_unchecked(start.cast())
     }
 }
 
-#[cfg(not(target_os = "linux"))]
-fn obtain_slab(size: usize) -> NonNull<u8> {
-    obtain(size, HUGE)
+#[cfg(unix)]
+fn unmap(start: NonNull<u8>, size: usize) {
+    // SAFETY: whole pages that `map` obtained, with nobody holding them any more.
+    unsafe { libc::munmap(start.as_ptr().cast(), size) };
 }
 
-/// Gives back what [`obtain_slab`] gave, with nobody holding it any more.
-fn give_back_slab(start: *mut u8, size: usize) {
-    // SAFETY: exactly the memory that was obtained.
-    unsafe {
-        #[cfg(target_os = "linux")]
-        libc::munmap(start.cast(), size);
-        #[cfg(not(target_os = "linux"))]
-        std::alloc::dealloc(start, layout(size, HUGE));
-    }
+/// Without pages to cut from there are no large blocks.
+#[cfg(not(unix))]
+fn map(size: usize) -> NonNull<u8> {
+    obtain_small(size)
 }
 
-fn obtain(size: usize, align: usize) -> NonNull<u8> {
-    let layout = layout(size, align);
-    // SAFETY: the layout has a non-zero size.
-    NonNull::new(unsafe { alloc_zeroed(layout) }).unwrap_or_else(|| handle_alloc_error(layout))
-}
+#[cfg(not(unix))]
+fn unmap(_start: NonNull<u8>, _size: usize) {}
 
-fn layout(size: usize, align: usize) -> Layout {
-    match Layout::from_size_align(size, align) {
+fn layout(capacity: usize) -> Layout {
+    match Layout::from_size_align(capacity, ALIGN) {
         Ok(layout) => layout,
         Err(_) => handle_alloc_error(Layout::new::<u8>()),
     }
 }
 
-/// Rounds up so that near-equal sizes share a list: to 256 bytes below 64 KiB, to 4 KiB above.
+/// Rounds up so that near-equal sizes share a list: to 256 bytes below 64 KiB, to pages of 4 KiB above.
 fn size_class(bytes: usize) -> usize {
     let grain = if bytes < 1 << 16 { 256 } else { 4096 };
     bytes.max(1).next_multiple_of(grain)
@@ -241,14 +294,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_freed_block_is_used_again_and_counts_are_right() {
-        let size = 7 << 20; // a size no other test of this binary uses
-        let first = Block::new(size);
-        let address = first.start;
-        assert_eq!(first.bytes().len(), size);
-        drop(first);
-        let second = Block::new(size - 100);
-        assert_eq!(second.start, address);
-        assert!(usage().live >= size && usage().peak >= usage().live);
+    fn blocks_do_not_overlap_and_are_counted() {
+        // other tests of this binary use the pool meanwhile
+        let mut kept: Vec<(Block, u8)> = Vec::new();
+        for (i, size) in (0..200u8).zip([100, 5000, 70_000, 3 << 20, 1 << 16, 2 << 20].into_iter().cycle()) {
+            let mut block = Block::new(size);
+            block.bytes_mut().fill(i);
+            kept.push((block, i));
+            if i % 3 == 2 {
+                kept.swap_remove(usize::from(i) * 7 % kept.len());
+            }
+        }
+        let live: usize = kept.iter().map(|(block, _)| block.capacity).sum();
+        assert!(usage().live >= live && usage().peak >= usage().live);
+        for (block, i) in &kept {
+            assert!(block.start.align_offset(ALIGN) == 0 && block.bytes().iter().all(|byte| byte == i));
+        }
     }
 }

@@ -1,8 +1,8 @@
 //! Memory, vector instructions, random streams, profile. Knows no shapes and no gradients.
 
-mod arena;
 pub mod memory;
 pub mod profile;
 pub mod random;
+mod ranges;
 pub mod real;
 pub mod simd;

@@ -1,4 +1,4 @@
-//! The only reader of the environment: `OCHE_DEBUG` (0 to 4) and `OCHE_SIMD`.
+//! The only reader of the environment: `OCHE_DEBUG` (0 to 4) and `OCHE_SIMD`; and of what the process takes.
 //!
 //! | `OCHE_DEBUG` | prints |
 //! | --- | --- |
@@ -18,6 +18,13 @@ pub fn debug_level() -> u8 {
 /// The instruction set asked for by `OCHE_SIMD`, if any.
 pub fn simd_wanted() -> Option<String> {
     std::env::var("OCHE_SIMD").ok()
+}
+
+/// The most memory that this process has had resident, in bytes; nothing where the system does not tell.
+pub fn peak_resident() -> Option<usize> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<usize>().ok().map(|kib| kib << 10)
 }
 
 /// The line of `OCHE_DEBUG=1`.

@@ -11,8 +11,9 @@ use std::path::{Path, PathBuf};
 /// A row of `metrics.jsonl`. Losses are means over images in nats, accuracies in percent, times in seconds; `epoch`
 /// and `step` (of its epoch) count from 0.
 ///
-/// Of an epoch, `seconds` and `peak_bytes` (the most memory that tensors held at once) are those of the process that
-/// ended it: what an interrupted process did before is not in them.
+/// Of an epoch, `seconds`, `peak_bytes` (the most memory that tensors held at once) and `peak_rss_bytes` (the most that
+/// the process had resident since it started, where the system tells) are those of the process that ended it: what an
+/// interrupted process did before is not in them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum Row {
@@ -33,6 +34,8 @@ pub enum Row {
         valid_accuracy: f64,
         seconds: f64,
         peak_bytes: usize,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        peak_rss_bytes: Option<usize>,
         entropy: Entropy,
     },
 }

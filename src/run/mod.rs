@@ -8,6 +8,7 @@ pub mod folder;
 pub mod interrupt;
 pub mod jsonl;
 mod layered;
+pub mod memory;
 pub mod parity;
 pub mod progress;
 pub mod result;

@@ -113,6 +113,7 @@ impl Golden<'_> {
             image_channels: images,
             stem_multiplier: self.setting("stem_multiplier")?,
             fused: self.fused,
+            ..CnnConfig::default()
         })
     }
     fn hyper(&self) -> Result<Hyper> {

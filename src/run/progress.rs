@@ -32,6 +32,8 @@ pub struct EpochNumbers {
     pub images_per_second: f64,
     pub seconds: f64,
     pub peak_bytes: usize,
+    /// Of the whole process, since it started.
+    pub peak_rss_bytes: Option<usize>,
 }
 
 /// The display of a search: the bar on stderr, lines on stdout.

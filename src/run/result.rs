@@ -3,10 +3,11 @@
 use super::config::SearchConfig;
 use super::draw::{cell_svg, cell_text};
 use super::folder::{self, write_atomic};
+use super::memory;
 use crate::data::ImageSet;
 use crate::device::simd;
 use crate::error::Result;
-use crate::search::{Order, Pass, Searcher};
+use crate::search::{Order, Searcher};
 use crate::space::Genotype;
 use crate::space::genotype::CellKind;
 use crate::space::network::{Network, NetworkConfig};
@@ -21,11 +22,6 @@ pub fn heading(
     folder: &Path,
 ) -> Result<Vec<String>> {
     let (s, space) = (&config.search, &config.space);
-    let size = [images.height, images.width, images.channels];
-    let mut peak = 0;
-    for &want in s.order.passes() {
-        peak = peak.max(Pass::plan(searcher.net(), s.batch_size, size, want)?.1);
-    }
     let order = match s.order {
         Order::First => "first order",
         Order::Second => "second order (unrolled, finite differences)",
@@ -49,15 +45,15 @@ pub fn heading(
             images.classes.len()
         ),
         format!(
-            "supernet  {}: C = {}, {} cells, {} nodes, {} candidates, {} weights, {:.0} MiB of activations",
+            "supernet  {}: C = {}, {} cells, {} nodes, {} candidates, {} weights",
             space.name,
             space.channels,
             space.cells,
             space.nodes,
             space.candidates.len(),
             searcher.weights.layout.count,
-            peak as f64 / (1 << 20) as f64
         ),
+        format!("memory    {}", memory::planned(config, searcher.net(), images)?),
         format!("search    {order}, {} epochs, batch {}, seed {}", s.epochs, s.batch_size, s.seed),
         format!("folder    {}", folder.display()),
     ])

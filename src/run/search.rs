@@ -5,6 +5,7 @@ use super::config::SearchConfig;
 use super::folder;
 use super::interrupt;
 use super::jsonl::{Alphas, Entropy, JsonLines, Row, Trim};
+use super::memory as process;
 use super::progress::{EpochNumbers, Progress, StepNumbers};
 use super::result;
 use super::state::{self, Position};
@@ -147,6 +148,9 @@ impl SearchRun {
             more = self.more();
         }
         self.progress.finish();
+        if let Some(bytes) = profile::peak_resident() {
+            self.progress.line(&format!("memory    {} resident at the peak", process::show(bytes)));
+        }
         let [height, width] = [self.images.height, self.images.width];
         let text = result::write(
             &self.folder,
@@ -213,6 +217,7 @@ impl SearchRun {
             images_per_second,
             seconds: start.elapsed().as_secs_f64(),
             peak_bytes: memory::usage().peak,
+            peak_rss_bytes: profile::peak_resident(),
         };
         profile::memory();
         self.report(&numbers)?;
@@ -307,6 +312,7 @@ impl SearchRun {
             valid_accuracy: n.valid_accuracy,
             seconds: n.seconds,
             peak_bytes: n.peak_bytes,
+            peak_rss_bytes: n.peak_rss_bytes,
             entropy,
         })?;
         self.alphas.append(&Alphas { epoch: n.epoch, normal, reduce })?;
@@ -333,7 +339,7 @@ fn build(config: &SearchConfig) -> Result<(ImageSet, Searcher)> {
     })?
     .train;
     config.check_images(images.height, images.width)?;
-    let net = CnnSupernet::new(&CnnConfig {
+    let mut net = CnnSupernet::new(&CnnConfig {
         channels: s.channels,
         cells: s.cells,
         nodes: s.nodes,
@@ -342,7 +348,11 @@ fn build(config: &SearchConfig) -> Result<(ImageSet, Searcher)> {
         image_channels: images.channels,
         stem_multiplier: s.stem_multiplier,
         fused: config.run.fusion == "on",
+        ..CnnConfig::default()
     })?;
+    if let Some(budget) = config.memory_budget()? {
+        process::fit(&mut net, &process::workload(config, &images), budget, process::of_images(&images))?;
+    }
     let searcher = Searcher::new(Box::new(net), hyper(config), config.search.seed, DType::F32)?;
     Ok((images, searcher))
 }

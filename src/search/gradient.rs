@@ -71,7 +71,8 @@ impl Problem for Classification<'_> {
 
     fn product(&mut self, weights: &Tensor, v: &Tensor) -> Result<Vec<Tensor>> {
         let at = (weights, self.alphas);
-        let run = forward(self.net, Tape::new(), at, self.train, NormMode::Batch, self.running, BOTH)?;
+        let run =
+            forward(self.net, Tape::new().inline(), at, self.train, NormMode::Batch, self.running, BOTH)?;
         let Forward { tape, weights, alphas, loss, .. } = run;
         let direction = ParamSet { layout: self.net.layout().clone(), flat: v.clone() };
         let parts: Vec<Tensor> = (0..weights.len()).map(|k| direction.slice(k)).collect();

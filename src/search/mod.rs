@@ -3,8 +3,10 @@
 pub mod bilevel;
 mod gradient;
 mod pass;
+mod plan;
 mod step;
 
 pub use bilevel::Order;
 pub use pass::{Pass, Want};
+pub use plan::{StepPlan, Workload};
 pub use step::{Hyper, Searcher, StepReport, finite};

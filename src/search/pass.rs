@@ -92,24 +92,16 @@ impl Pass {
     }
 
     /// What a training-mode pass over `batch` images of `size` (H, W, C) would run, and the peak of its tensors in
-    /// bytes, weights and their gradient not counted. Nothing is computed.
+    /// bytes, those that it is given not counted. Nothing is computed.
     pub fn plan(net: &dyn Supernet, batch: usize, size: [usize; 3], want: Want) -> Result<(Counters, usize)> {
         let tape = Tape::dry();
         let meter = tape.meter().cloned().unwrap_or_default();
-        let phantom = |shape: Shape, dtype| Tensor::phantom(shape, dtype, &Arc::default());
-        let [h, w, c] = size;
-        let batch = Batch {
-            images: phantom(Shape::from([batch, h, w, c]), DType::F32),
-            labels: phantom(Shape::from([batch]), DType::U32),
-        };
-        let weights = phantom(Shape::from([net.layout().count]), DType::F32);
-        let shape = |k: &CellKind| phantom(Shape::from([k.edges, k.candidates.len()]), DType::F32);
-        let alphas: Vec<Tensor> = net.kinds().iter().map(shape).collect();
-        let mut running = RunningStats::new(net.norms(), DType::F32);
+        let (batch, weights, alphas, mut running) = phantom_scene(net, batch, size);
         let run = forward(net, tape, (&weights, &alphas), &batch, NormMode::Batch, &mut running, want)?;
         let mut wrt = if want.weights { run.weights } else { Vec::new() };
         wrt.extend(if want.alphas { run.alphas } else { Vec::new() });
-        let counters = run.tape.into_grad(run.loss, &wrt)?.1;
+        let (_gradients, counters) = run.tape.into_grad(run.loss, &wrt)?;
+        let _flat = want.weights.then(|| Tensor::phantom([net.layout().count], DType::F32, &meter));
         Ok((counters, meter.peak()))
     }
 
@@ -127,6 +119,23 @@ impl Pass {
         let correct = correct(&logits, &batch.labels);
         Ok(Self { loss, correct, logits, weights: None, alphas: None })
     }
+}
+
+/// Batch, weights, alphas and running statistics for a dry tape, with a meter of their own.
+pub(super) fn phantom_scene(
+    net: &dyn Supernet,
+    batch: usize,
+    [h, w, c]: [usize; 3],
+) -> (Batch, Tensor, Vec<Tensor>, RunningStats) {
+    let phantom = |shape: Shape, dtype| Tensor::phantom(shape, dtype, &Arc::default());
+    let batch = Batch {
+        images: phantom(Shape::from([batch, h, w, c]), DType::F32),
+        labels: phantom(Shape::from([batch]), DType::U32),
+    };
+    let weights = phantom(Shape::from([net.layout().count]), DType::F32);
+    let shape = |k: &CellKind| phantom(Shape::from([k.edges, k.candidates.len()]), DType::F32);
+    let alphas = net.kinds().iter().map(shape).collect();
+    (batch, weights, alphas, RunningStats::new(net.norms(), DType::F32))
 }
 
 /// Rows of `logits` (N, K) whose largest entry is at the label; the first of equals counts.

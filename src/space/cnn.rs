@@ -8,10 +8,12 @@ use super::discretise::discretise;
 use super::supernet::{CellKind, Supernet};
 use super::{Genotype, genotype};
 use crate::error::{Error, Result};
-use crate::nn::{Context, Conv2d, Linear, Norm};
+use crate::nn::{Context, Conv2d, Linear, Norm, NormMode, RunningStats};
 use crate::ops::pool::GlobalAvgPool;
 use crate::ops::window::Window;
-use crate::tape::{Builder, Layout, Var};
+use crate::tape::{Builder, Layout, Segment, Tape, Var};
+use std::ops::Range;
+use std::rc::Rc;
 use std::sync::Arc;
 
 /// Size of the supernet.
@@ -31,6 +33,8 @@ pub struct CnnConfig {
     pub stem_multiplier: usize,
     /// Use the fused operations; without, every operation is one of its own: slower, larger, the reference.
     pub fused: bool,
+    /// Cells that keep only their result and run again in the pullback: the same numbers in less memory.
+    pub recomputed: Vec<usize>,
 }
 
 impl Default for CnnConfig {
@@ -46,6 +50,7 @@ impl Default for CnnConfig {
             image_channels: 3,
             stem_multiplier: 3,
             fused: true,
+            recomputed: Vec::new(),
         }
     }
 }
@@ -79,8 +84,8 @@ impl Stem {
 #[derive(Debug)]
 pub struct CnnSupernet {
     stem: Stem,
-    /// Index of the kind (0 normal, 1 reduction) and the cell.
-    cells: Vec<(usize, SearchCell)>,
+    cells: Vec<Rc<Layer>>,
+    recomputed: Vec<usize>,
     classifier: Linear,
     kinds: Vec<CellKind>,
     nodes: usize,
@@ -113,8 +118,9 @@ impl CnnSupernet {
             let reduction = is_reduction(layer, *count);
             c *= if reduction { 2 } else { 1 };
             let shape = CellShape { inputs, channels: c, nodes: *nodes, reduction, after_reduction };
+            let first = b.params();
             let cell = b.within(format!("cells.{layer}"), |b| SearchCell::new(b, shape, candidates))?;
-            cells.push((usize::from(reduction), cell));
+            cells.push(Rc::new(Layer { cell, kind: usize::from(reduction), weights: first..b.params() }));
             (inputs, after_reduction) = ([inputs[1], nodes * c], reduction);
         }
         let classifier = Linear::new(&mut b, "classifier", inputs[1], config.classes);
@@ -127,6 +133,7 @@ impl CnnSupernet {
         Ok(Self {
             stem,
             cells,
+            recomputed: config.recomputed.clone(),
             classifier,
             kinds: vec![kind("normal"), kind("reduce")],
             nodes: *nodes,
@@ -134,6 +141,76 @@ impl CnnSupernet {
             layout,
             norms,
         })
+    }
+
+    /// Number of cells.
+    pub fn cells(&self) -> usize {
+        self.cells.len()
+    }
+
+    /// Chooses the cells that keep only their result and run again in the pullback.
+    pub fn recompute(&mut self, cells: &[usize]) {
+        self.recomputed = cells.to_vec();
+    }
+
+    fn cell(&self, cx: &mut Context, at: usize, inputs: [Var; 2], mix: &[Var]) -> Result<Var> {
+        let layer = &self.cells[at];
+        let mix = mix[layer.kind];
+        // with running statistics nothing is differentiated
+        let again = cx.mode != NormMode::Running || cx.tape.is_inference();
+        if !(again && self.recomputed.contains(&at)) {
+            return layer.cell.forward(cx, inputs, mix);
+        }
+        let weights = cx.weights[layer.weights.clone()].iter().copied();
+        let ins: Vec<Var> = inputs.into_iter().chain([mix]).chain(weights).collect();
+        let segment = Again { layer: layer.clone(), fused: self.fused };
+        let (mode, fused, running) = (cx.mode, self.fused, &mut *cx.running);
+        cx.tape.segment(segment, &ins, |tape, ins| layer.run((tape, ins), mode, fused, running))
+    }
+}
+
+/// A cell and its place in the network.
+#[derive(Debug)]
+struct Layer {
+    cell: SearchCell,
+    /// 0 normal, 1 reduction.
+    kind: usize,
+    /// Indices of its weights.
+    weights: Range<usize>,
+}
+
+impl Layer {
+    /// The cell as a function of its two inputs, its mixing weights and its weights.
+    fn run(
+        &self,
+        (tape, ins): (&mut Tape, &[Var]),
+        mode: NormMode,
+        fused: bool,
+        running: &mut RunningStats,
+    ) -> Result<Var> {
+        let [older, newer, mix, own @ ..] = ins else {
+            return Err(Error::shape("cell", "needs two inputs and mixing weights"));
+        };
+        // weights go by their index in the network; those of other layers are not looked at
+        let mut weights = vec![*mix; self.weights.start];
+        weights.extend(own);
+        let weights = &weights;
+        self.cell.forward(&mut Context { tape, weights, mode, fused, running }, [*older, *newer], *mix)
+    }
+}
+
+/// The second run of a cell.
+#[derive(Debug)]
+struct Again {
+    layer: Rc<Layer>,
+    fused: bool,
+}
+
+impl Segment for Again {
+    fn run(&self, tape: &mut Tape, ins: &[Var]) -> Result<Var> {
+        // the first run moved the running statistics
+        let mut none = RunningStats::new(&[], tape.dtype(ins[0]));
+        self.layer.run((tape, ins), NormMode::Batch, self.fused, &mut none)
     }
 }
 
@@ -151,14 +228,17 @@ impl Supernet for CnnSupernet {
         cx.fused = self.fused;
         let stem = self.stem.forward(cx, images)?;
         let mut last = [stem, stem];
-        for (kind, cell) in &self.cells {
+        for layer in 0..self.cells.len() {
             let mark = cx.tape.mark();
-            let out = cell.forward(cx, last, mix[*kind])?;
+            let out = self.cell(cx, layer, last, mix)?;
             last = [last[1], out];
             cx.tape.release_since(mark, &last);
         }
         let pooled = cx.tape.apply(GlobalAvgPool, &[last[1]])?;
         self.classifier.forward(cx, pooled)
+    }
+    fn recomputed(&self) -> &[usize] {
+        &self.recomputed
     }
     fn genotype(&self, weights: &[Vec<Vec<f64>>]) -> Result<Genotype> {
         let genes = |kind: usize| discretise(&weights[kind], &self.kinds[kind].candidates, self.nodes);

@@ -25,6 +25,10 @@ pub trait Supernet {
     /// Logits (N, classes) of images (N, H, W, C). `mix[i]` holds the weights of the candidates of kind `i`,
     /// (edges, candidates), one row an edge.
     fn forward(&self, cx: &mut Context, images: Var, mix: &[Var]) -> Result<Var>;
+    /// Cells that keep only their result and run again in the pullback.
+    fn recomputed(&self) -> &[usize] {
+        &[]
+    }
     /// The architecture that edge weights stand for; one matrix a kind.
     fn genotype(&self, weights: &[Vec<Vec<f64>>]) -> Result<Genotype>;
 }

@@ -1,13 +1,13 @@
 //! The pullback: walks a tape backwards, collects what operations send, frees what is no longer needed.
 
-use super::{Counters, Op, Tape, Var};
+use super::{Counters, Op, Step, Tape, Var};
 use crate::error::{Error, Result};
 use crate::ops::pointwise::{Add, Copy};
 use crate::tensor::Tensor;
 
 /// What becomes of the tape.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Keep {
+pub(super) enum Keep {
     /// Gradients become nodes and can be differentiated again.
     Graph,
     /// Gradients are values; the forward part of the tape stays.
@@ -66,32 +66,54 @@ impl Tape {
     }
 
     fn pull(&mut self, y: Var, seed: Option<Var>, wrt: &[Var], keep: Keep) -> Result<Vec<Option<Var>>> {
-        let end = y.at() + 1;
+        let mut grads: Vec<Option<Var>> = vec![None; y.at() + 1];
+        grads[y.at()] = Some(match seed {
+            Some(seed) => seed,
+            None => self.one_like(y),
+        });
+        self.walk(grads, seed, wrt, keep)
+    }
+
+    /// The pullback over the first nodes, one an element of `grads`, from the gradients that are there at the start;
+    /// all but `seed` are this walk's own.
+    pub(super) fn walk(
+        &mut self,
+        mut grads: Vec<Option<Var>>,
+        seed: Option<Var>,
+        wrt: &[Var],
+        keep: Keep,
+    ) -> Result<Vec<Option<Var>>> {
+        let end = grads.len();
         if self.trace == 3 {
             self.list(end);
         }
         let on_path = self.paths(end, wrt);
         let mut is_wrt = vec![false; end];
         wrt.iter().filter(|w| w.at() < end).for_each(|w| is_wrt[w.at()] = true);
-        let mut grads: Vec<Option<Var>> = vec![None; end];
-        grads[y.at()] = Some(match seed {
-            Some(seed) => seed,
-            None => self.one_like(y),
-        });
         for i in (0..end).rev() {
             let mark = self.nodes.len();
-            if let (true, Some(g), Some(op)) = (on_path[i], grads[i], self.nodes[i].op.clone()) {
-                let (grads, on_path) = (&mut grads, &on_path);
-                op.vjp(&mut Pullback { tape: self, node: i, g, grads, on_path, keep })?;
+            let (own, spent) = (!is_wrt[i] && grads[i] != seed, !is_wrt[i] && keep == Keep::Nothing);
+            if let (true, Some(g), Some(step)) = (on_path[i], grads[i], self.nodes[i].step.clone()) {
+                let (grads, on_path) = (&mut grads, &on_path[..]);
+                match step {
+                    Step::Segment(segment) if keep != Keep::Graph => {
+                        let g = if own { self.take(g) } else { self.value(g).clone() };
+                        if spent {
+                            self.nodes[i].value = None; // nobody looks at it any more, and it is made again
+                        }
+                        self.pull_again(&*segment, i, g, grads, on_path)?;
+                    }
+                    step => step.vjp(&mut Pullback { tape: self, node: i, g, grads, on_path, keep })?,
+                }
             }
             if keep == Keep::Graph {
                 continue;
             }
             self.free_temporaries(i, mark, &grads);
-            if let Some(g) = grads[i].filter(|g| !is_wrt[i] && Some(*g) != seed) {
+            if let Some(g) = grads[i].filter(|_| own) {
                 self.nodes[g.at()].value = None;
             }
-            if keep == Keep::Nothing && self.nodes[i].op.is_some() && !is_wrt[i] {
+            if spent && self.nodes[i].step.is_some() {
                 self.nodes[i].value = None;
                 self.nodes[i].saved.clear();
             }
@@ -138,11 +160,20 @@ impl Tape {
         for (i, node) in self.nodes[..end].iter().enumerate() {
             let shape = node.value.as_ref().map_or("freed".to_owned(), |v| v.shape().to_string());
             let ins: Vec<u32> = node.ins.iter().map(|v| v.0).collect();
-            match &node.op {
-                Some(op) => eprintln!("{i:>6} {shape:<20} {op:?} {ins:?}"),
+            match &node.step {
+                Some(step) => eprintln!("{i:>6} {shape:<20} {step:?} {ins:?}"),
                 None if node.differentiable => eprintln!("{i:>6} {shape:<20} leaf"),
                 None => eprintln!("{i:>6} {shape:<20} constant"),
             }
+        }
+    }
+}
+
+impl Step {
+    fn vjp(&self, cx: &mut Pullback) -> Result<()> {
+        match self {
+            Self::Op(op) => op.vjp(cx),
+            Self::Segment(segment) => cx.by_reference(|tape, ins| segment.run(tape, ins)),
         }
     }
 }

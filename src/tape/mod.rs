@@ -8,10 +8,12 @@ pub mod check;
 mod grad;
 mod op;
 mod params;
+mod segment;
 
 pub use grad::Pullback;
 pub use op::{Cost, Op, Out, Saved};
 pub use params::{Binding, Builder, Entry, Init, Layout, ParamSet};
+pub use segment::Segment;
 
 use crate::device::memory::Meter;
 use crate::device::profile;
@@ -30,8 +32,16 @@ impl Var {
     }
 }
 
+/// What made a value.
+#[derive(Clone, Debug)]
+enum Step {
+    Op(Rc<dyn Op>),
+    /// Several operations on a tape of their own, which the pullback runs again.
+    Segment(Rc<dyn Segment>),
+}
+
 struct Node {
-    op: Option<Rc<dyn Op>>,
+    step: Option<Step>, // None for leaves and constants
     ins: Box<[Var]>,
     value: Option<Tensor>, // None once released
     saved: Vec<Tensor>,
@@ -54,6 +64,10 @@ pub struct Tape {
     counters: Counters,
     dry: Option<Arc<Meter>>,
     inference: bool,
+    /// Segments are run on this tape itself.
+    inline: bool,
+    /// When the values of this tape end, if that is known beforehand.
+    lifetimes: Option<segment::Lifetimes>,
     trace: u8,
 }
 
@@ -72,6 +86,10 @@ impl Tape {
     /// A [`Tape::dry`] of a pass that nobody will differentiate.
     pub fn dry_inference() -> Self {
         Self { inference: true, ..Self::dry() }
+    }
+    /// This tape, with segments recorded on it like everything else: for gradients that are differentiated again.
+    pub fn inline(self) -> Self {
+        Self { inline: true, ..self }
     }
     /// The memory a dry tape would have used, leaves not counted.
     pub fn meter(&self) -> Option<&Arc<Meter>> {
@@ -106,6 +124,9 @@ impl Tape {
     pub fn saved(&self, v: Var, k: usize) -> &Tensor {
         &self.nodes[v.at()].saved[k]
     }
+    pub fn is_inference(&self) -> bool {
+        self.inference
+    }
     pub fn is_dry(&self) -> bool {
         self.dry.is_some()
     }
@@ -119,7 +140,7 @@ impl Tape {
             return;
         }
         for (i, node) in self.nodes.iter_mut().enumerate().skip(mark) {
-            if node.op.is_some() && !keep.iter().any(|v| v.at() == i) {
+            if node.step.is_some() && !keep.iter().any(|v| v.at() == i) {
                 node.value = None;
                 node.saved.clear();
             }
@@ -128,6 +149,7 @@ impl Tape {
 
     /// Runs `op` on `ins`. The result has the element type of the first input.
     pub fn apply(&mut self, op: impl Op, ins: &[Var]) -> Result<Var> {
+        self.free_ended();
         let shapes: Vec<Shape> = ins.iter().map(|&v| self.shape(v)).collect();
         let shape = op.shape(&shapes)?;
         let dtype = self.dtype(ins[0]);
@@ -137,8 +159,7 @@ impl Tape {
             (op.saves(&shapes).into_iter()).map(|s| self.allocate(s.shape(), s.dtype(dtype))).collect();
         let mut out = Out { value: &mut value, saved: &mut saved, accumulate: false };
         self.launch(&op, &shapes, ins, &mut out)?;
-        let op: Rc<dyn Op> = Rc::new(op);
-        Ok(self.push(Some(op), ins, value, saved, differentiable))
+        Ok(self.push(Some(Step::Op(Rc::new(op))), ins, value, saved, differentiable))
     }
 
     fn allocate(&self, shape: Shape, dtype: DType) -> Tensor {
@@ -150,13 +171,13 @@ impl Tape {
 
     fn push(
         &mut self,
-        op: Option<Rc<dyn Op>>,
+        step: Option<Step>,
         ins: &[Var],
         value: Tensor,
         saved: Vec<Tensor>,
         differentiable: bool,
     ) -> Var {
-        self.nodes.push(Node { op, ins: ins.into(), value: Some(value), saved, differentiable });
+        self.nodes.push(Node { step, ins: ins.into(), value: Some(value), saved, differentiable });
         Var(self.nodes.len() as u32 - 1)
     }
 
@@ -183,6 +204,10 @@ impl Tape {
         self.counters.launches += 1;
         self.counters.cost += cost;
         if self.dry.is_some() {
+            let scratch = op.scratch(shapes);
+            if scratch > 0 {
+                drop(self.allocate(Shape::from([scratch]), out.value.dtype())); // counted
+            }
             return Ok(());
         }
         let inputs: Vec<&Tensor> = ins.iter().map(|&v| self.value(v)).collect();

@@ -16,6 +16,10 @@ pub trait Op: std::fmt::Debug + 'static {
     /// Writes the result, or adds it to what is there.
     fn run(&self, ins: &[&Tensor], out: &mut Out) -> Result<()>;
     fn cost(&self, ins: &[Shape]) -> Cost;
+    /// Elements, of the result's type, that a run needs only while it runs, as far as they grow with the batch.
+    fn scratch(&self, _ins: &[Shape]) -> usize {
+        0
+    }
     /// Sends gradients to the inputs that want one.
     fn vjp(&self, cx: &mut Pullback) -> Result<()> {
         cx.by_reference(|tape, ins| self.reference(tape, ins))

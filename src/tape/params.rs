@@ -51,6 +51,10 @@ impl Builder {
         self.params.count += shape.count();
         self.params.entries.len() - 1
     }
+    /// Number of parameters so far: the index of the next one.
+    pub fn params(&self) -> usize {
+        self.params.entries.len()
+    }
     /// Adds a normalisation of `channels` channels under the current prefix; the result is its index.
     pub fn norm(&mut self, name: &str, channels: usize) -> usize {
         self.norms.push((format!("{}{name}", self.prefix), channels));

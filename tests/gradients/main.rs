@@ -4,6 +4,7 @@ mod engine;
 mod fused;
 mod random;
 mod registry;
+mod segment;
 mod shapes;
 
 use oche::ops::cases::Case;

@@ -42,6 +42,26 @@ fn a_limit_of_steps_stops_a_search_that_can_go_on() {
 }
 
 #[test]
+fn a_search_may_go_on_with_another_memory_budget() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let flags = TINY.replace("--image-size 8 --batch-size 16", "--image-size 16 --batch-size 32");
+    search_well(dir, &format!("{flags} --epochs 3 --out whole"));
+    let planned = |budget: &str, limit| {
+        let ended =
+            search_well(dir, &format!("{flags} --epochs 3 --out run{limit} --max-steps {limit}{budget}"));
+        let line = ended.out.lines().find(|line| line.starts_with("memory ")).map(str::to_owned).unwrap();
+        let megabytes: f64 = line.split(' ').rev().nth(2).unwrap().parse().unwrap();
+        (line, megabytes)
+    };
+    let (kept, all) = planned("", 1);
+    let (some, less) = planned(&format!(" --memory-budget {}MB", all - 0.4), 2);
+    assert!(kept.contains("all cells kept") && some.contains("recomputed") && less < all, "{kept}; {some}");
+    search_well(dir, "--resume run2 --max-steps 0 --memory-budget none");
+    assert_same(&dir.join("whole"), &dir.join("run2"));
+}
+
+#[test]
 fn a_finished_search_can_be_resumed_and_stays_as_it_is() {
     let dir = tempfile::tempdir().unwrap();
     search_well(dir.path(), &format!("{TINY} --epochs 1 --out run"));

@@ -73,9 +73,11 @@ fn check_metrics(metrics: &[Value]) {
                 "valid_accuracy",
                 "seconds",
                 "peak_bytes",
+                "peak_rss_bytes",
                 "entropy",
             ];
             assert_eq!(keys(row), wanted.into());
+            assert!(number("peak_rss_bytes") > number("peak_bytes"));
             assert!(number("peak_bytes") > 1e4 && number("learning_rate") <= 0.025);
             for kind in ["normal", "reduce"] {
                 let entropies = row["entropy"][kind].as_array().unwrap();

@@ -49,6 +49,11 @@ impl Op for MixedCellGrad {
         let passes = if self.weights { 2 } else { 1 };
         self.forward.cost_of(&ins[self.start()..], passes, [2, 0])
     }
+    fn scratch(&self, ins: &[Shape]) -> usize {
+        let own = &ins[self.start()..];
+        let Ok(sizes) = self.forward.sizes(own) else { return 0 };
+        kernel::gradient_scratch(&self.forward.spec, &sizes, |k| own[3 + k].count(), self.weights)
+    }
     fn run(&self, ins: &[&Tensor], out: &mut Out) -> Result<()> {
         let spec = &self.forward.spec;
         let own = &ins[self.start()..];

@@ -16,6 +16,7 @@ impl SearchConfig {
         self.check_search()?;
         self.check_rates()?;
         one_of("run.fusion", &self.run.fusion, &["on", "off"])?;
+        self.memory_budget()?;
         check_device(&self.run.device)
     }
 

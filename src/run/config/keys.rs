@@ -93,6 +93,7 @@ pub const KEYS: &[Key] = &[
     key("alpha.init_scale", "alpha-init-scale", "STD", "Standard deviation of the initial architecture parameters", PUBLISHED),
     free("run.device", "device", "DEVICE", "Where to compute: auto, cpu or cuda[:N]; auto takes the best that this build has", OCHE),
     key("run.fusion", "fusion", "on|off", "Operations that do the work of several in one pass; off computes each by itself, slower, as the reference", OCHE),
+    free("run.memory_budget", "memory-budget", "SIZE", "Memory that the process may take, such as 900MB, 1.5GB, 1500MiB or bytes: cells are computed twice instead of kept until it is enough, which does not change the numbers; none keeps all", "Oche; method: arXiv 1604.06174"),
     free("run.threads", "threads", "N", "Worker threads, which do not change the numbers; 0 for one per core", OCHE),
     free("run.out", "out", "DIR", "New folder for the results; empty for runs/search-<data>-<time>", OCHE),
     free("run.checkpoint_steps", "checkpoint-steps", "N", "Write a checkpoint every N steps besides those at epoch ends; 0 for epoch ends only", OCHE),
@@ -126,6 +127,9 @@ impl Key {
             }
             (_, Value::String(name)) if self.path == "search.order" && !ORDERS.contains(&name.as_str()) => {
                 Err(not_known(&name, &ORDERS))
+            }
+            (_, Value::Integer(bytes)) if self.path == "run.memory_budget" => {
+                Ok(Value::String(bytes.to_string()))
             }
             (default, value) if default.same_type(&value) => Ok(value),
             (default, value) => Err(format!("must be {}, not {}", kind(default), kind(&value))),

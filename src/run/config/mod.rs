@@ -4,6 +4,7 @@ mod check;
 mod file;
 pub mod keys;
 
+use super::memory;
 use crate::error::{Error, Result};
 pub use crate::search::Order;
 use crate::space::genotype::CANDIDATES;
@@ -85,6 +86,7 @@ pub struct Alpha {
 pub struct Run {
     pub device: String,
     pub fusion: String,
+    pub memory_budget: String,
     pub threads: usize,
     pub out: PathBuf,
     pub checkpoint_steps: usize,
@@ -151,6 +153,7 @@ impl Default for Run {
         Self {
             device: "auto".into(),
             fusion: "on".into(),
+            memory_budget: "none".into(),
             threads: 0,
             out: PathBuf::new(),
             checkpoint_steps: 100,
@@ -228,6 +231,10 @@ impl SearchConfig {
             differing.join(", ")
         );
         Err(Error::checkpoint(checkpoint, what))
+    }
+    /// Bytes that the process may take, if `run.memory_budget` says so.
+    pub fn memory_budget(&self) -> Result<Option<usize>> {
+        memory::parse(&self.run.memory_budget).map_err(|what| Error::config("run.memory_budget", what))
     }
     /// The device that `run.device` comes down to, as shown to the user, with the reason if it was chosen here.
     pub fn device_label(&self) -> &'static str {

@@ -41,6 +41,7 @@ pub use backward::{Gradients, Kept, gradient};
 pub use forward::forward;
 pub use plan::Sizes;
 pub use spec::{Candidate, Item, Kind, Spec};
+pub use weights::gradient_scratch;
 
 use crate::device::real::Real;
 

@@ -1,7 +1,7 @@
 //! Gradients of a state's weights: sums over parts of the batch, then their total in order.
 
-use super::plan::StatePlan;
-use super::spec::Item;
+use super::plan::{Sizes, StatePlan};
+use super::spec::{Item, Kind, Spec};
 use crate::device::real::{Real, Wide};
 use crate::ops::cpu::scratch::Scratch;
 use rayon::prelude::*;
@@ -50,6 +50,24 @@ impl Place {
         let own = &mut sums[self.offset..][..self.sizes[0] + self.sizes[1]];
         own.split_at_mut(self.sizes[0]).into()
     }
+}
+
+/// Elements that a gradient of a cell needs while it runs, what a thread needs for one image not counted; `weight`
+/// gives the elements of a weight tensor.
+pub fn gradient_scratch(spec: &Spec, sizes: &Sizes, weight: impl Fn(usize) -> usize, wanted: bool) -> usize {
+    let (node, n) = (sizes.n * sizes.node(), sizes.n);
+    let parts = if wanted { n.div_ceil(n.div_ceil(PARTS)) } else { 0 };
+    let of_state = |from: usize| {
+        let (mut betweens, mut halves) = (0, [0, 0]);
+        for item in spec.reading(from) {
+            for k in 0..item.kind.weights() {
+                halves[k / 2] += weight(item.weight + k);
+            }
+            betweens += usize::from(matches!(item.kind, Kind::TwoConvs(_))) * node;
+        }
+        betweens + parts * halves[0].max(halves[1])
+    };
+    spec.nodes * node + (0..2 + spec.nodes).map(of_state).max().unwrap_or(0)
 }
 
 /// The sums of all parts.
