@@ -5,7 +5,7 @@
 use criterion::{Criterion, Throughput};
 use oche::data::loader::Batch;
 use oche::device::memory;
-use oche::search::{Hyper, Order, Pass, Searcher};
+use oche::search::{Hyper, Order, Searcher};
 use oche::space::cnn::{CnnConfig, CnnSupernet};
 use oche::tape::check::normal;
 use oche::tensor::{DType, Tensor};
@@ -36,24 +36,18 @@ fn run() {
         let net = CnnSupernet::new(&CnnConfig { channels, cells, ..Default::default() }).expect("supernet");
         let mut searcher = Searcher::new(Box::new(net), Hyper::default(), 2, DType::F32).expect("searcher");
         let (train, valid) = (batch(n, size, 1), batch(n, size, 2));
-        for order in [Order::First, Order::Second] {
-            let plans =
-                order.passes().iter().map(|&want| Pass::plan(searcher.net(), n, [size, size, 3], want));
-            let plans: Vec<_> = plans.collect::<Result<_, _>>().expect("plan");
-            let [operations, flops, bytes] = plans.iter().fold([0; 3], |[o, f, b], (counters, _)| {
-                let cost = counters.cost;
-                [o + counters.launches as u64, f + cost.flops, b + cost.bytes(DType::F32)]
-            });
+        for order in [Order::First, Order::Second, Order::Exact] {
+            let plan = order.plan(searcher.net(), n, [size, size, 3]).expect("plan");
             let name = format!("step/{order:?}/C{channels}-L{cells}-B{n}-{size}px").to_lowercase();
             println!(
                 "{name}: {} operations, {:.1} GFLOP, {:.2} GB if each reads and writes once",
-                operations,
-                flops as f64 / 1e9,
-                bytes as f64 / 1e9
+                plan.operations,
+                plan.flops as f64 / 1e9,
+                plan.bytes as f64 / 1e9
             );
             memory::reset_peak();
             let mut group = criterion.benchmark_group("search");
-            group.throughput(Throughput::Elements(flops));
+            group.throughput(Throughput::Elements(plan.flops));
             group.bench_function(&name, |b| {
                 b.iter(|| searcher.step(order, &train, &valid, 0.025).expect("step"));
             });

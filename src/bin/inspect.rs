@@ -3,7 +3,7 @@
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use oche::run::draw::cell_text;
 use oche::run::{folder, parity, result};
-use oche::search::{Order, Pass};
+use oche::search::Order;
 use oche::space::cnn::{CnnConfig, CnnSupernet};
 use oche::space::genotype::{self, CellKind};
 use oche::space::network::NetworkConfig;
@@ -186,28 +186,23 @@ fn inspect_supernet(args: &SupernetArgs) -> Result<bool> {
     println!("alphas          {alphas}");
     println!("batch norms     {}", net.norms().len());
     let mib = |bytes: usize| bytes as f64 / (1 << 20) as f64;
-    // weights, momentum and, in the second order, gradient, virtual weights and direction
+    // weights, momentum, gradient; unrolled also virtual weights and direction, or direction and the dual weights
     println!("\na search step of batch {} at {size} x {size} pixels, f32:", args.batch_size);
     println!(
         "{:<8} {:>6} {:>11} {:>9} {:>9} {:>14}",
         "order", "passes", "operations", "GFLOP", "GB moved", "peak MiB"
     );
-    for (name, order, flat) in [("first", Order::First, 3), ("second", Order::Second, 5)] {
-        let (mut operations, mut flops, mut bytes, mut peak) = (0, 0, 0, 0);
-        for &want in order.passes() {
-            let (counters, pass) =
-                Pass::plan(&net, args.batch_size, [size, size, config.image_channels], want)?;
-            operations += counters.launches;
-            flops += counters.cost.flops;
-            bytes += counters.cost.bytes(DType::F32);
-            peak = peak.max(pass);
-        }
+    for (name, order, flat) in
+        [("first", Order::First, 3), ("second", Order::Second, 5), ("exact", Order::Exact, 5)]
+    {
+        let step = order.plan(&net, args.batch_size, [size, size, config.image_channels])?;
         println!(
-            "{name:<8} {:>6} {operations:>11} {:>9.1} {:>9.1} {:>14.0}",
-            order.passes().len(),
-            flops as f64 / 1e9,
-            bytes as f64 / 1e9,
-            mib(peak + flat * weights * DType::F32.size())
+            "{name:<8} {:>6} {:>11} {:>9.1} {:>9.1} {:>14.0}",
+            step.passes,
+            step.operations,
+            step.flops as f64 / 1e9,
+            step.bytes as f64 / 1e9,
+            mib(step.peak + flat * weights * DType::F32.size())
         );
     }
     Ok(true)

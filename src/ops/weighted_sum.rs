@@ -178,7 +178,7 @@ impl Op for WeightGrad {
                 y.fill(R::ZERO);
             }
             for (k, &entry) in self.entries.iter().enumerate() {
-                y[entry] += R::of(parts.iter().map(|p| p[k].f64()).sum());
+                y[entry] += R::narrow(parts.iter().map(|p| p[k].wide()).sum());
             }
         });
         Ok(())

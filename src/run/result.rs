@@ -6,7 +6,7 @@ use super::folder::{self, write_atomic};
 use crate::data::ImageSet;
 use crate::device::simd;
 use crate::error::Result;
-use crate::search::{Order, Pass, Searcher};
+use crate::search::{Order, Searcher};
 use crate::space::Genotype;
 use crate::space::genotype::CellKind;
 use crate::space::network::{Network, NetworkConfig};
@@ -22,10 +22,7 @@ pub fn heading(
 ) -> Result<Vec<String>> {
     let (s, space) = (&config.search, &config.space);
     let size = [images.height, images.width, images.channels];
-    let mut peak = 0;
-    for &want in s.order.passes() {
-        peak = peak.max(Pass::plan(searcher.net(), s.batch_size, size, want)?.1);
-    }
+    let peak = s.order.plan(searcher.net(), s.batch_size, size)?.peak;
     let order = match s.order {
         Order::First => "first order",
         Order::Second => "second order (unrolled, finite differences)",

@@ -6,5 +6,6 @@ mod pass;
 mod step;
 
 pub use bilevel::Order;
+pub use gradient::StepPlan;
 pub use pass::{Pass, Want};
 pub use step::{Hyper, Searcher, StepReport, finite};

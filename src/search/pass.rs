@@ -91,19 +91,25 @@ impl Pass {
         Ok(Self { loss: value, correct, logits, weights, alphas })
     }
 
-    /// What a training-mode pass over `batch` images of `size` (H, W, C) would run, and the peak of its tensors in
-    /// bytes, weights and their gradient not counted. Nothing is computed.
-    pub fn plan(net: &dyn Supernet, batch: usize, size: [usize; 3], want: Want) -> Result<(Counters, usize)> {
+    /// What a training-mode pass over `batch` images of `size` (H, W, C) on numbers of type `dtype` would run, and the
+    /// peak of its tensors in bytes, weights and their gradient not counted. Nothing is computed.
+    pub fn plan(
+        net: &dyn Supernet,
+        batch: usize,
+        size: [usize; 3],
+        want: Want,
+        dtype: DType,
+    ) -> Result<(Counters, usize)> {
         let tape = Tape::dry();
         let meter = tape.meter().cloned().unwrap_or_default();
         let phantom = |shape: Shape, dtype| Tensor::phantom(shape, dtype, &Arc::default());
         let [h, w, c] = size;
         let batch = Batch {
-            images: phantom(Shape::from([batch, h, w, c]), DType::F32),
+            images: phantom(Shape::from([batch, h, w, c]), dtype),
             labels: phantom(Shape::from([batch]), DType::U32),
         };
-        let weights = phantom(Shape::from([net.layout().count]), DType::F32);
-        let shape = |k: &CellKind| phantom(Shape::from([k.edges, k.candidates.len()]), DType::F32);
+        let weights = phantom(Shape::from([net.layout().count]), dtype);
+        let shape = |k: &CellKind| phantom(Shape::from([k.edges, k.candidates.len()]), dtype);
         let alphas: Vec<Tensor> = net.kinds().iter().map(shape).collect();
         let mut running = RunningStats::new(net.norms(), DType::F32);
         let run = forward(net, tape, (&weights, &alphas), &batch, NormMode::Batch, &mut running, want)?;

@@ -3,11 +3,14 @@
 //! Immutable by convention; [`Tensor::make_mut`] copies first when the block is shared. No strides: what is not
 //! dense is copied by an operation.
 
+mod dual;
 mod shape;
 
+pub use crate::device::dual::Dual;
 use crate::device::memory::{Block, Meter};
 pub use crate::device::real::{DType, Real, Wide};
 use crate::error::{Error, Result};
+use crate::on_real;
 pub use shape::Shape;
 use std::sync::Arc;
 
@@ -29,6 +32,12 @@ impl Element for f32 {
 }
 impl Element for f64 {
     const DTYPE: DType = DType::F64;
+}
+impl Element for Dual<f32> {
+    const DTYPE: DType = DType::D32;
+}
+impl Element for Dual<f64> {
+    const DTYPE: DType = DType::D64;
 }
 impl Element for u8 {
     const DTYPE: DType = DType::U8;
@@ -74,14 +83,13 @@ impl Tensor {
             other => Err(Error::shape("tensor", format!("{other:?} is not a floating-point type"))),
         }
     }
-    /// A scalar: shape `()`.
+    /// A scalar: shape `()`, and tangent zero if it is a dual number.
     pub fn scalar(value: f64, dtype: DType) -> Self {
         let mut t = Self::scratch([], dtype);
         match dtype {
-            DType::F64 => t.make_mut::<f64>()[0] = value,
-            DType::F32 => t.make_mut::<f32>()[0] = value as f32,
             DType::U8 => t.make_mut::<u8>()[0] = value as u8,
             DType::U32 => t.make_mut::<u32>()[0] = value as u32,
+            real => on_real!(real, R => t.make_mut::<R>()[0] = R::of(value)),
         }
         t
     }
@@ -141,9 +149,10 @@ impl Tensor {
         assert_eq!(shape.count(), self.count(), "reshape keeps the number of elements");
         Self { shape, ..self.clone() }
     }
-    /// The elements as `f64` (a copy), whatever the floating-point type.
+    /// The elements as `f64` (a copy). Panics on dual numbers, whose tangents would be lost: see [`Tensor::parts`].
     pub fn to_f64(&self) -> Vec<f64> {
         match self.dtype {
+            DType::D32 | DType::D64 => panic!("a dual number is not one number"),
             DType::F64 => self.as_slice::<f64>().to_vec(),
             DType::F32 => self.as_slice::<f32>().iter().map(|&x| x as f64).collect(),
             DType::U8 => self.as_slice::<u8>().iter().map(|&x| x as f64).collect(),
@@ -155,6 +164,7 @@ impl Tensor {
         match self.dtype {
             DType::F32 => self.as_slice::<f32>().iter().all(|x| x.is_finite()),
             DType::F64 => self.as_slice::<f64>().iter().all(|x| x.is_finite()),
+            DType::D32 | DType::D64 => self.parts().iter().all(Self::is_finite),
             DType::U8 | DType::U32 => true,
         }
     }
@@ -172,16 +182,38 @@ impl Tensor {
 impl std::fmt::Debug for Tensor {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
         write!(f, "{:?}{}", self.dtype, self.shape)?;
-        if self.block.meter().is_none() {
-            write!(f, " {:?}", self.view(0, [self.count().min(8)]).to_f64())?;
+        if self.block.meter().is_some() {
+            return Ok(());
         }
-        Ok(())
+        let first = self.view(0, [self.count().min(8)]);
+        match self.dtype {
+            DType::D32 | DType::D64 => write!(f, " {:?}", first.parts()),
+            _ => write!(f, " {:?}", first.to_f64()),
+        }
     }
 }
 
-/// Runs `$body` with `$r` standing for the `f32` or `f64` that `$dtype` names.
+/// Runs `$body` with `$r` standing for the number type that `$dtype` names: `f32`, `f64` or the dual numbers of either.
 #[macro_export]
 macro_rules! on_real {
+    ($dtype:expr, $r:ident => $body:expr) => {
+        match $dtype {
+            $crate::tensor::DType::D32 => {
+                type $r = $crate::tensor::Dual<f32>;
+                $body
+            }
+            $crate::tensor::DType::D64 => {
+                type $r = $crate::tensor::Dual<f64>;
+                $body
+            }
+            plain => $crate::on_plain!(plain, $r => $body),
+        }
+    };
+}
+
+/// [`on_real`] for what never sees dual numbers, such as optimisers.
+#[macro_export]
+macro_rules! on_plain {
     ($dtype:expr, $r:ident => $body:expr) => {
         match $dtype {
             $crate::tensor::DType::F32 => {

@@ -232,10 +232,10 @@ pub fn part_sums<R: Real, T: Terms<S>, const S: usize>(
     c: usize,
     rows: [&[R]; 2],
     terms: T,
-) -> [Vec<f64>; S] {
+) -> [Vec<R::Wide>; S] {
     dispatch(usize::MAX, Sums { a, b, rows, terms }).map(|part| {
-        let mut total = vec![0.0; c];
-        part.iter().enumerate().for_each(|(i, x)| total[i % c] += x.f64());
+        let mut total = vec![R::Wide::ZERO; c];
+        part.iter().enumerate().for_each(|(i, x)| total[i % c] += x.wide());
         total
     })
 }
@@ -252,13 +252,13 @@ pub fn apply_part<R: Real>(
     dispatch(usize::MAX, Apply { a, b, y, rows, accumulate, f });
 }
 
-/// Per channel, the sums of `terms` over all pixels; chunk by chunk, then in `f64` and in order.
+/// Per channel, the sums of `terms` over all pixels; chunk by chunk, then in double precision and in order.
 pub fn sums<R: Real, T: Terms<S>, const S: usize>(
     a: &[R],
     b: &[R],
     constants: &[&[R]],
     terms: T,
-) -> [Vec<f64>; S] {
+) -> [Vec<R::Wide>; S] {
     let c = constants[0].len();
     let (size, rows) = (chunk(c), expand(constants));
     let rows = [&rows[0][..], &rows[rows.len() - 1][..]];
@@ -268,9 +268,9 @@ pub fn sums<R: Real, T: Terms<S>, const S: usize>(
         .map(|(a, b)| dispatch(usize::MAX, Sums { a, b, rows, terms }))
         .collect();
     std::array::from_fn(|s| {
-        let mut total = vec![0.0; c];
+        let mut total = vec![R::Wide::ZERO; c];
         for part in &parts {
-            part[s].iter().enumerate().for_each(|(i, x)| total[i % c] += x.f64());
+            part[s].iter().enumerate().for_each(|(i, x)| total[i % c] += x.wide());
         }
         total
     })
@@ -285,6 +285,6 @@ pub fn reduce<R: Real + Element>(a: &[R], b: Option<&[R]>, out: &mut Out) {
     };
     let accumulate = out.accumulate;
     for (y, t) in out.value.make_mut::<R>().iter_mut().zip(total) {
-        *y = if accumulate { *y + R::of(t) } else { R::of(t) };
+        *y = if accumulate { *y + R::narrow(t) } else { R::narrow(t) };
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::device::simd::{Kernel, Vector, dispatch};
 use crate::tape::Out;
-use crate::tensor::{Element, Real, Tensor};
+use crate::tensor::{Element, Real, Tensor, Wide};
 use rayon::prelude::*;
 
 /// Elements of one work item: 64 KiB of `f32`.
@@ -60,8 +60,8 @@ pub fn map2<R: Real + Element>(
 }
 
 /// The sum over chunk starts 0, CHUNK, ... below `count` of `part(start)`, added in that order.
-pub fn sum_chunks(count: usize, part: impl Fn(usize) -> f64 + Sync + Send) -> f64 {
+pub fn sum_chunks<W: Wide>(count: usize, part: impl Fn(usize) -> W + Sync + Send) -> W {
     let starts: Vec<usize> = (0..count).step_by(CHUNK).collect();
-    let parts: Vec<f64> = starts.into_par_iter().map(part).collect();
-    parts.iter().sum()
+    let parts: Vec<W> = starts.into_par_iter().map(part).collect();
+    parts.into_iter().sum()
 }

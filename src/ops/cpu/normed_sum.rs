@@ -15,18 +15,18 @@ pub struct Term<'a, R> {
 /// `y (+)= sum_k weights[entry_k] z_k`, `c` channels.
 pub fn forward<R: Real>(weights: &[R], terms: &[Term<R>], c: usize, y: &mut [R], accumulate: bool) {
     // z = (x - m) r: factor w r for x, and all the -w r m in one constant
-    let mut constant = vec![0.0; c];
+    let mut constant = vec![R::Wide::ZERO; c];
     let factors: Vec<Vec<R>> = (terms.iter())
         .map(|t| match t.stats {
             None => vec![weights[t.entry]; c],
             Some((mean, r)) => {
-                let w = weights[t.entry].f64();
-                (0..c).for_each(|i| constant[i] -= w * r[i].f64() * mean[i].f64());
-                r.iter().map(|r| R::of(w * r.f64())).collect()
+                let w = weights[t.entry].wide();
+                (0..c).for_each(|i| constant[i] -= w * r[i].wide() * mean[i].wide());
+                r.iter().map(|r| R::narrow(w * r.wide())).collect()
             }
         })
         .collect();
-    let constant: Vec<R> = constant.into_iter().map(R::of).collect();
+    let constant: Vec<R> = constant.into_iter().map(R::narrow).collect();
     let rows = expand(&factors.iter().map(|f| &f[..]).collect::<Vec<_>>());
     let constant = &expand(&[&constant])[0];
     let size = (chunk(c) / constant.len() / 4).max(1) * constant.len();
@@ -96,7 +96,7 @@ pub fn sums<R: Real>(dy: &[R], terms: &[Term<R>], c: usize, out: &mut [R]) {
         })
         .collect();
     let starts: Vec<usize> = (0..dy.len()).step_by(size).collect();
-    let parts: Vec<Vec<f64>> = starts
+    let parts: Vec<Vec<R::Wide>> = starts
         .into_par_iter()
         .map(|start| {
             let dy = &dy[start..(start + size).min(dy.len())];
@@ -115,6 +115,6 @@ pub fn sums<R: Real>(dy: &[R], terms: &[Term<R>], c: usize, out: &mut [R]) {
         })
         .collect();
     for (i, to) in out.iter_mut().enumerate() {
-        *to = R::of(parts.iter().map(|p| p[i]).sum());
+        *to = R::narrow(parts.iter().map(|p| p[i]).sum());
     }
 }

@@ -47,7 +47,7 @@ pub fn forward<R: Real>(
     let norm = Norm::new(stats, sizes.dims[2] * c);
     let (image, out) = (x.len() / n, z.len() / n);
     // mean and centred sum of squares of every image
-    let moments: Vec<Vec<[f64; 2]>> = z
+    let moments: Vec<Vec<[R::Wide; 2]>> = z
         .par_chunks_mut(out)
         .zip(x.par_chunks(image))
         .map_init(
@@ -59,23 +59,25 @@ pub fn forward<R: Real>(
             },
         )
         .collect();
-    let pixels = (out / co) as f64;
+    let [images, pixels] = [n, out / co].map(|count| R::Wide::of(count as f64));
     for i in 0..co {
-        let mean = moments.iter().map(|m| m[i][0]).sum::<f64>() / n as f64;
-        let within: f64 = moments.iter().map(|m| m[i][1] + pixels * (m[i][0] - mean).powi(2)).sum();
-        let variance = within / (n as f64 * pixels);
-        for (k, value) in [mean, 1.0 / (variance + EPSILON).sqrt(), variance].into_iter().enumerate() {
-            saved[k * co + i] = R::of(value);
+        let mean = moments.iter().map(|m| m[i][0]).sum::<R::Wide>() / images;
+        let square = |d: R::Wide| d * d;
+        let within: R::Wide = moments.iter().map(|m| m[i][1] + pixels * square(m[i][0] - mean)).sum();
+        let variance = within / (images * pixels);
+        let r = R::Wide::ONE / (variance + R::Wide::of(EPSILON)).sqrt();
+        for (k, value) in [mean, r, variance].into_iter().enumerate() {
+            saved[k * co + i] = R::narrow(value);
         }
     }
 }
 
 /// Mean, and sum of squares about it, of each channel of an image; about its first pixel, so that nothing cancels.
-fn image_moments<R: Real>(z: &[R], c: usize) -> Vec<[f64; 2]> {
+fn image_moments<R: Real>(z: &[R], c: usize) -> Vec<[R::Wide; 2]> {
     let shift = &expand(&[&z[..c]])[0];
     let [sum, square] = part_sums(z, z, c, [shift, shift], Moments);
-    let m = (z.len() / c) as f64;
-    (0..c).map(|i| [z[i].f64() + sum[i] / m, (square[i] - sum[i] * sum[i] / m).max(0.0)]).collect()
+    let m = R::Wide::of((z.len() / c) as f64);
+    (0..c).map(|i| [z[i].wide() + sum[i] / m, (square[i] - sum[i] * sum[i] / m).max(R::Wide::ZERO)]).collect()
 }
 
 /// What the relu of `z` lets through.
@@ -85,9 +87,9 @@ fn open<R: Real>(g: R, z: R) -> R {
 }
 
 /// What a part of the batch adds up.
-struct Part<R> {
-    sums: Vec<[Vec<f64>; 2]>,
-    depthwise: Scratch<f64>,
+struct Part<R: Real> {
+    sums: Vec<[Vec<R::Wide>; 2]>,
+    depthwise: Scratch<R::Wide>,
     pointwise: Scratch<R>,
 }
 
@@ -161,12 +163,12 @@ pub fn gradient<R: Real>(
         .collect();
     if let Some(sums) = sums {
         for (i, to) in sums.iter_mut().enumerate() {
-            *to = R::of(parts.iter().flat_map(|p| &p.sums).map(|s| s[i / c][i % c]).sum());
+            *to = R::narrow(parts.iter().flat_map(|p| &p.sums).map(|s| s[i / c][i % c]).sum());
         }
     }
     if let Some((dd, dp)) = weights {
         for (i, to) in dd.iter_mut().enumerate() {
-            *to = R::of(parts.iter().map(|p| p.depthwise[i % taps * c + i / taps]).sum());
+            *to = R::narrow(parts.iter().map(|p| p.depthwise[i % taps * c + i / taps]).sum());
         }
         let mut all = Scratch::new(parts.len() * outer.size());
         all.chunks_mut(outer.size()).zip(&parts).for_each(|(to, p)| to.copy_from_slice(&p.pointwise));

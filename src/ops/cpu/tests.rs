@@ -22,7 +22,7 @@ fn numbers(len: usize, seed: u64) -> Vec<f64> {
     (0..len).map(|_| next()).collect()
 }
 
-fn cast<R: Real>(x: &[f64]) -> Vec<R> {
+fn cast<R: Real<Wide = f64>>(x: &[f64]) -> Vec<R> {
     x.iter().map(|&x| R::of(x)).collect()
 }
 
@@ -38,11 +38,11 @@ impl Sums {
         self.0[i].0 += x;
         self.0[i].1 += x.abs();
     }
-    fn check<R: Real>(&self, got: &[R], what: &str) {
+    fn check<R: Real<Wide = f64>>(&self, got: &[R], what: &str) {
         let tolerance = if size_of::<R>() == 4 { 1e-5 } else { 1e-12 };
         assert_eq!(got.len(), self.0.len());
         for (i, (got, &(want, magnitude))) in got.iter().zip(&self.0).enumerate() {
-            let error = (got.f64() - want).abs();
+            let error = (got.wide() - want).abs();
             // a comparison that a NaN fails
             assert!(error <= tolerance * magnitude.max(1e-3), "{what}[{i}]: {got} instead of {want}");
         }
@@ -51,7 +51,7 @@ impl Sums {
 
 /// Runs `kernel(destination, accumulate)` over garbage and over numbers, with each instruction set, on one thread
 /// and on two, and checks every result.
-fn verify<R: Real>(what: &str, want: &Sums, kernel: impl Fn(&mut [R], bool) + Sync) {
+fn verify<R: Real<Wide = f64>>(what: &str, want: &Sums, kernel: impl Fn(&mut [R], bool) + Sync) {
     let len = want.0.len();
     let old = numbers(len, 99);
     let mut added = want.clone();
@@ -101,7 +101,7 @@ fn outputs(w: &Window, dims: [usize; 4]) -> usize {
     dims[0] * out_size(w, dims).iter().product::<usize>()
 }
 
-fn check_depthwise<R: Real>(w: &Window, dims: [usize; 4]) {
+fn check_depthwise<R: Real<Wide = f64>>(w: &Window, dims: [usize; 4]) {
     let c = dims[3];
     let (count, out, taps) = (dims.iter().product(), outputs(w, dims) * c, w.taps());
     let (x, dy, weight) = (numbers(count, 1), numbers(out, 2), numbers(c * taps, 3));
@@ -121,7 +121,7 @@ fn check_depthwise<R: Real>(w: &Window, dims: [usize; 4]) {
     verify::<R>(&name("weight"), &dw, |to, acc| depthwise::weight_grad(w, dims, &x, &dy, to, acc));
 }
 
-fn check_conv<R: Real>(w: &Window, dims: [usize; 4], co: usize) {
+fn check_conv<R: Real<Wide = f64>>(w: &Window, dims: [usize; 4], co: usize) {
     let (ci, taps) = (dims[3], w.taps());
     let (count, out) = (dims.iter().product(), outputs(w, dims) * co);
     let (x, dy, weight) = (numbers(count, 1), numbers(out, 2), numbers(co * ci * taps, 3));
@@ -141,7 +141,7 @@ fn check_conv<R: Real>(w: &Window, dims: [usize; 4], co: usize) {
     verify::<R>(&name("weight"), &dw, |to, acc| conv::weight_grad(w, dims, co, &x, &dy, to, acc));
 }
 
-fn check_pool<R: Real>(w: &Window, dims: [usize; 4], coarse: bool) {
+fn check_pool<R: Real<Wide = f64>>(w: &Window, dims: [usize; 4], coarse: bool) {
     let c = dims[3];
     let (count, pixels) = (dims.iter().product(), outputs(w, dims));
     // coarse numbers make ties
@@ -182,7 +182,7 @@ fn check_pool<R: Real>(w: &Window, dims: [usize; 4], coarse: bool) {
         pool::max_forward(w, dims, &x, &mut y, &mut index);
         for (o, &(value, tap, from)) in best.iter().enumerate() {
             if from.is_some() {
-                assert_eq!((y[o].f64(), index[o]), (value, tap), "{} [{o}]", name("maximum"));
+                assert_eq!((y[o].wide(), index[o]), (value, tap), "{} [{o}]", name("maximum"));
             }
         }
     }
@@ -192,7 +192,7 @@ fn check_pool<R: Real>(w: &Window, dims: [usize; 4], coarse: bool) {
     verify::<R>(&name("mean's gradient"), &spread, |to, acc| pool::avg_input_grad(w, dims, &dy, to, acc));
 }
 
-fn check_matmul<R: Real>(m: usize, k: usize, n: usize, ta: bool, tb: bool) {
+fn check_matmul<R: Real<Wide = f64>>(m: usize, k: usize, n: usize, ta: bool, tb: bool) {
     let (a, b) = (numbers(m * k, 1), numbers(k * n, 2));
     let mut c = Sums::new(m * n);
     for (i, j, l) in (0..m).flat_map(|i| (0..n).flat_map(move |j| (0..k).map(move |l| (i, j, l)))) {

@@ -169,7 +169,7 @@ impl Op for WeightGrad {
                 to.fill(R::ZERO);
             }
             for (term, row) in self.terms.iter().zip(ins[0].as_slice::<R>().chunks_exact(c)) {
-                to[term.entry] += R::of(row.iter().map(|x| x.f64()).sum());
+                to[term.entry] += R::narrow(row.iter().map(|x| x.wide()).sum());
             }
         });
         Ok(())
@@ -197,7 +197,7 @@ impl Op for InputGrad {
         on_real!(out.value.dtype(), R => {
             let (g, x) = (ins[0].as_slice::<R>(), ins[1].as_slice::<R>());
             let sums: Vec<&[R]> = ins[3].as_slice::<R>().chunks_exact(c).collect();
-            let weight = ins[4].as_slice::<R>()[self.entry].f64();
+            let weight = ins[4].as_slice::<R>()[self.entry].wide();
             let (s2, s1) = (sums[self.term], sums[sums.len() - 1]);
             apply_norm_grad(g, x, mean_and_r::<R>(ins[2]), [s1, s2], weight, out);
         });
@@ -211,13 +211,13 @@ pub(super) fn apply_norm_grad<R: Real + Element>(
     x: &[R],
     (mean, r): (&[R], &[R]),
     [s1, s2]: [&[R]; 2],
-    weight: f64,
+    weight: R::Wide,
     out: &mut Out,
 ) {
-    let m = (g.len() / r.len()) as f64;
-    let each = |f: &dyn Fn(usize) -> f64| -> Vec<R> { (0..r.len()).map(|c| R::of(f(c))).collect() };
-    let outer = each(&|c| weight * r[c].f64());
-    let shift = each(&|c| s1[c].f64() / m);
-    let slope = each(&|c| r[c].f64() * s2[c].f64() / m);
+    let m = R::Wide::of((g.len() / r.len()) as f64);
+    let each = |f: &dyn Fn(usize) -> R::Wide| -> Vec<R> { (0..r.len()).map(|c| R::narrow(f(c))).collect() };
+    let outer = each(&|c| weight * r[c].wide());
+    let shift = each(&|c| s1[c].wide() / m);
+    let slope = each(&|c| r[c].wide() * s2[c].wide() / m);
     apply2(g, x, &[mean, &outer, &shift, &slope], out, |g, x, p| p[1] * (g - p[2] - (x - p[0]) * p[3]));
 }

@@ -14,7 +14,7 @@ use crate::ops::cpu::relu_conv as kernel;
 use crate::ops::pointwise::Relu;
 use crate::ops::window::Window;
 use crate::tape::{Cost, Op, Out, Pullback, Saved, Tape, Var};
-use crate::tensor::{Shape, Tensor};
+use crate::tensor::{Real, Shape, Tensor};
 
 /// (x, D, P) or (x, D, P, statistics of x) -> z; saves the statistics of z as `BatchNorm` does.
 #[derive(Clone, Copy, Debug)]
@@ -186,7 +186,7 @@ impl Op for NormGrad {
         on_real!(out.value.dtype(), R => {
             let (g, x) = (ins[0].as_slice::<R>(), ins[1].as_slice::<R>());
             let (s1, s2) = ins[3].as_slice::<R>().split_at(ins[0].shape().last());
-            apply_norm_grad(g, x, mean_and_r::<R>(ins[2]), [s1, s2], 1.0, out);
+            apply_norm_grad(g, x, mean_and_r::<R>(ins[2]), [s1, s2], <R as Real>::Wide::ONE, out);
         });
         Ok(())
     }
