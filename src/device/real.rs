@@ -81,6 +81,14 @@ impl DType {
             _ => 1,
         }
     }
+    /// Without tangents.
+    pub const fn plain(self) -> Self {
+        match self {
+            Self::D32 => Self::F32,
+            Self::D64 => Self::F64,
+            plain => plain,
+        }
+    }
     /// The dual numbers of `F32` or `F64`.
     pub const fn dual(self) -> Self {
         match self {

@@ -175,6 +175,21 @@ pub fn dispatch<R: Real, K: Kernel<R>>(lanes: usize, kernel: K) -> K::Output {
     dispatch_for(isa(), lanes, kernel)
 }
 
+/// Runs `kernel` with the widest vectors of the machine, and compiles it for no others.
+#[inline]
+pub fn dispatch_widest<R: Real, K: Kernel<R>>(kernel: K) -> K::Output {
+    // SAFETY: `isa` is one that the machine has.
+    #[cfg(target_arch = "x86_64")]
+    unsafe {
+        match isa() {
+            Isa::Avx512 => return x86::avx512::<R, R::V512, K>(kernel),
+            Isa::Avx2 => return x86::avx2::<R, R::V256, K>(kernel),
+            Isa::Plain => {}
+        }
+    }
+    kernel.run::<R::Plain>()
+}
+
 /// [`dispatch`] with the instruction set given; it must be one of [`Isa::available`].
 #[inline]
 pub fn dispatch_for<R: Real, K: Kernel<R>>(isa: Isa, lanes: usize, kernel: K) -> K::Output {

@@ -98,8 +98,8 @@ impl Problem for Classification<'_> {
     /// Forward over reverse: the pass for the alphas' gradient, on dual numbers that move along v, has the product in
     /// its tangents.
     fn product(&mut self, weights: &Tensor, v: &Tensor) -> Result<Vec<Tensor>> {
-        let still = |t: &Tensor| Tensor::dual(t, None);
-        let moving = Tensor::dual(weights, Some(v))?;
+        let still = |t: &Tensor| t.to_dtype(t.dtype().dual());
+        let moving = Tensor::dual(weights, v)?;
         let alphas: Vec<Tensor> = self.alphas.iter().map(still).collect::<Result<_>>()?;
         let batch = Batch { images: still(&self.train.images)?, labels: self.train.labels.clone() };
         let at = (&moving, &alphas[..]);

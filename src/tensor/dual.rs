@@ -5,18 +5,15 @@ use crate::error::{Error, Result};
 use crate::on_plain;
 
 impl Tensor {
-    /// Dual numbers of `values` (`F32` or `F64`) and `tangents`, or zero tangents: what does not move.
-    pub fn dual(values: &Tensor, tangents: Option<&Tensor>) -> Result<Tensor> {
-        if let Some(t) = tangents.filter(|t| t.shape() != values.shape() || t.dtype() != values.dtype()) {
-            return Err(Error::shape("dual", format!("tangents {t:?} of values {values:?}")));
+    /// Dual numbers of `values` (`F32` or `F64`) and `tangents`.
+    pub fn dual(values: &Tensor, tangents: &Tensor) -> Result<Tensor> {
+        if (tangents.shape(), tangents.dtype()) != (values.shape(), values.dtype()) {
+            return Err(Error::shape("dual", format!("tangents {tangents:?} of values {values:?}")));
         }
         let mut dual = Tensor::scratch(*values.shape(), values.dtype().dual());
         on_plain!(values.dtype(), R => {
-            let (to, values) = (dual.make_mut::<Dual<R>>(), values.as_slice::<R>());
-            to.iter_mut().zip(values).for_each(|(d, &v)| *d = Dual::new(v, R::ZERO));
-            if let Some(tangents) = tangents {
-                to.iter_mut().zip(tangents.as_slice::<R>()).for_each(|(d, &t)| d.tangent = t);
-            }
+            let parts = values.as_slice::<R>().iter().zip(tangents.as_slice::<R>());
+            dual.make_mut::<Dual<R>>().iter_mut().zip(parts).for_each(|(d, (&v, &t))| *d = Dual::new(v, t));
         });
         Ok(dual)
     }

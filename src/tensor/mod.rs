@@ -173,9 +173,15 @@ impl Tensor {
         assert_eq!(self.count(), 1, "item of a tensor of shape {}", self.shape);
         self.to_f64()[0]
     }
-    /// Converts to `F32` or `F64`; shares the storage if there is nothing to do.
+    /// Converts to another floating-point type; shares the storage if there is nothing to do. Tangents become zero.
     pub fn to_dtype(&self, dtype: DType) -> Result<Self> {
-        if dtype == self.dtype { Ok(self.clone()) } else { Self::from_f64(self.shape, &self.to_f64(), dtype) }
+        match dtype {
+            same if same == self.dtype => Ok(self.clone()),
+            DType::D32 | DType::D64 => {
+                Self::dual(&self.to_dtype(dtype.plain())?, &Self::zeros(self.shape, dtype.plain()))
+            }
+            plain => Self::from_f64(self.shape, &self.to_f64(), plain),
+        }
     }
 }
 

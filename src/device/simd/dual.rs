@@ -8,7 +8,10 @@ use crate::device::real::Real;
 #[derive(Clone, Copy)]
 pub struct DualVec<V>(V, V);
 
-impl<V: Vector> Vector for DualVec<V> {
+impl<V: Vector> Vector for DualVec<V>
+where
+    Dual<V::Elem>: Real,
+{
     type Elem = Dual<V::Elem>;
     const LANES: usize = V::LANES;
     #[inline(always)]

@@ -3,7 +3,7 @@
 //! Channels are innermost, so the constants repeat with period C. They are expanded to a row of at least 64 elements;
 //! loops then run over equal-length rows whatever C is.
 
-use crate::device::simd::{self, Kernel, Vector, dispatch};
+use crate::device::simd::{self, Kernel, Vector, dispatch_widest};
 use crate::tape::Out;
 use crate::tensor::{Element, Real, Tensor};
 use rayon::prelude::*;
@@ -35,7 +35,7 @@ pub fn apply<R: Real + Element>(
     let rows = expand(constants);
     let (x, y) = (x.as_slice::<R>(), out.value.make_mut::<R>());
     y.par_chunks_mut(chunk(c)).zip(x.par_chunks(chunk(c))).for_each(|(y, x)| {
-        dispatch(usize::MAX, Apply { a: x, b: x, y, rows: &rows, accumulate, f: |x, _, p| f(x, p) });
+        dispatch_widest(Apply { a: x, b: x, y, rows: &rows, accumulate, f: |x, _, p| f(x, p) });
     });
 }
 
@@ -52,7 +52,7 @@ pub fn apply2<R: Real + Element>(
     let rows = expand(constants);
     let y = out.value.make_mut::<R>();
     y.par_chunks_mut(size).zip(a.par_chunks(size).zip(b.par_chunks(size))).for_each(|(y, (a, b))| {
-        dispatch(usize::MAX, Apply { a, b, y, rows: &rows, accumulate, f });
+        dispatch_widest(Apply { a, b, y, rows: &rows, accumulate, f });
     });
 }
 
@@ -233,7 +233,7 @@ pub fn part_sums<R: Real, T: Terms<S>, const S: usize>(
     rows: [&[R]; 2],
     terms: T,
 ) -> [Vec<R::Wide>; S] {
-    dispatch(usize::MAX, Sums { a, b, rows, terms }).map(|part| {
+    dispatch_widest(Sums { a, b, rows, terms }).map(|part| {
         let mut total = vec![R::Wide::ZERO; c];
         part.iter().enumerate().for_each(|(i, x)| total[i % c] += x.wide());
         total
@@ -249,7 +249,7 @@ pub fn apply_part<R: Real>(
     accumulate: bool,
     f: impl Fn(R, R, [R; 4]) -> R + Copy,
 ) {
-    dispatch(usize::MAX, Apply { a, b, y, rows, accumulate, f });
+    dispatch_widest(Apply { a, b, y, rows, accumulate, f });
 }
 
 /// Per channel, the sums of `terms` over all pixels; chunk by chunk, then in double precision and in order.
@@ -265,7 +265,7 @@ pub fn sums<R: Real, T: Terms<S>, const S: usize>(
     let parts: Vec<[Vec<R>; S]> = a
         .par_chunks(size)
         .zip(b.par_chunks(size))
-        .map(|(a, b)| dispatch(usize::MAX, Sums { a, b, rows, terms }))
+        .map(|(a, b)| dispatch_widest(Sums { a, b, rows, terms }))
         .collect();
     std::array::from_fn(|s| {
         let mut total = vec![R::Wide::ZERO; c];

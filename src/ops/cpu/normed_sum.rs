@@ -1,7 +1,7 @@
 //! Weighted sums of many images whose batch norms are applied as they are read, and the sums of its backward.
 
 use super::channel::{Plain, Product, TimesNormalised, chunk, expand, part_sums};
-use crate::device::simd::{Kernel, Vector, dispatch};
+use crate::device::simd::{Kernel, Vector, dispatch_widest};
 use crate::tensor::Real;
 use rayon::prelude::*;
 
@@ -31,7 +31,7 @@ pub fn forward<R: Real>(weights: &[R], terms: &[Term<R>], c: usize, y: &mut [R],
     let constant = &expand(&[&constant])[0];
     let size = (chunk(c) / constant.len() / 4).max(1) * constant.len();
     y.par_chunks_mut(size).enumerate().for_each(|(i, y)| {
-        dispatch(usize::MAX, Forward { terms, rows: &rows, constant, start: i * size, y, accumulate });
+        dispatch_widest(Forward { terms, rows: &rows, constant, start: i * size, y, accumulate });
     });
 }
 

@@ -1,6 +1,7 @@
 //! Every kernel against a naive loop in f64: random shapes, both number types, every instruction set, any threads.
 
 use super::{Window, conv, depthwise, gemm, out_size, pool};
+use crate::device::dual::Dual;
 use crate::device::real::Real;
 use crate::device::simd::Isa;
 use proptest::prelude::*;
@@ -309,5 +310,97 @@ fn a_nan_wins_and_padding_never_does() {
             assert!(y[o * c].is_nan());
             assert_eq!(index[o * c] as usize, (2 - o / 3) * 3 + 2 - o % 3);
         }
+    }
+}
+
+/// Tangents of a kernel that is linear in either input are given by the product rule, on every instruction set.
+fn check_product_rule<T: Real<Wide = f64>>(
+    what: &str,
+    [a, b, out]: [usize; 3],
+    plain: impl Fn(&[f64], &[f64], &mut [f64]),
+    dual: impl Fn(&[Dual<T>], &[Dual<T>], &mut [Dual<T>]),
+) where
+    Dual<T>: Real,
+{
+    let [(a, da), (b, db)] = [(a, 1), (b, 3)].map(|(len, k)| (numbers(len, k), numbers(len, k + 1)));
+    let sum = |factors: [[&[f64]; 2]; 2]| {
+        let mut sums = [vec![0.0; out], vec![0.0; out]];
+        sums.iter_mut().zip(factors).for_each(|(to, [a, b])| plain(a, b, to));
+        sums[0].iter().zip(&sums[1]).map(|(x, y)| x + y).collect::<Vec<f64>>()
+    };
+    let want = sum([[&a, &db], [&da, &b]]);
+    let size = |x: &[f64]| x.iter().map(|x| x.abs()).collect::<Vec<f64>>();
+    let scale = sum([[&size(&a), &size(&db)], [&size(&da), &size(&b)]]);
+    let join = |x: &[f64], d: &[f64]| -> Vec<Dual<T>> {
+        x.iter().zip(d).map(|(&x, &d)| Dual::new(T::of(x), T::of(d))).collect()
+    };
+    let (a, b) = (join(&a, &da), join(&b, &db));
+    let tolerance = if size_of::<T>() == 4 { 1e-5 } else { 1e-12 };
+    for isa in Isa::available() {
+        FORCED.set(Some(isa));
+        let mut to = vec![Dual::<T>::of(f64::NAN); out];
+        dual(&a, &b, &mut to);
+        for (i, (got, (want, scale))) in to.iter().zip(want.iter().zip(&scale)).enumerate() {
+            let error = (got.tangent.wide() - want).abs();
+            assert!(error <= tolerance * scale.max(1e-3), "{what}, {isa:?} [{i}]: {got}, tangent {want}");
+        }
+    }
+    FORCED.set(None);
+}
+
+macro_rules! product_rule {
+    ($what:expr, $sizes:expr, |$a:ident, $b:ident, $to:ident| $kernel:expr) => {
+        check_product_rule::<f32>($what, $sizes, |$a, $b, $to| $kernel, |$a, $b, $to| $kernel);
+        check_product_rule::<f64>($what, $sizes, |$a, $b, $to| $kernel, |$a, $b, $to| $kernel);
+    };
+}
+
+#[test]
+fn tangents_follow_the_product_rule() {
+    for (kernel, stride, dilation) in [(1, 1, 1), (3, 1, 1), (5, 1, 2), (3, 2, 1), (5, 2, 2)] {
+        let w = &Window::same(kernel, stride, dilation);
+        for c in [1, 3, 4, 8, 16, 36] {
+            let dims = [2, 9, 10, c];
+            let (x, y, k) = (dims.iter().product(), outputs(w, dims), w.taps() * c);
+            let name = format!("depthwise {w:?} {c}");
+            product_rule!(&name, [x, k, y * c], |a, b, to| depthwise::forward(w, dims, a, b, to, false));
+            product_rule!(&name, [k, y * c, x], |a, b, to| depthwise::input_grad(w, dims, a, b, to, false));
+            product_rule!(&name, [x, y * c, k], |a, b, to| depthwise::weight_grad(w, dims, a, b, to, false));
+            let (name, o) = (format!("dense {w:?} {c}"), 5);
+            product_rule!(&name, [x, k * o, y * o], |a, b, to| conv::forward(w, dims, o, a, b, to, false));
+            product_rule!(&name, [k * o, y * o, x], |a, b, to| conv::input_grad(w, dims, o, a, b, to, false));
+            product_rule!(&name, [x, y * o, k * o], |a, b, to| conv::weight_grad(
+                w, dims, o, a, b, to, false
+            ));
+        }
+    }
+    for (m, n) in [(1, 1), (13, 5), (9, 33), (7, 64), (6, 100)] {
+        product_rule!("matmul", [m * 70, 70 * n, m * n], |a, b, to| {
+            gemm::matmul((m, 70, n), a, false, b, false, to, false)
+        });
+    }
+}
+
+/// The tangent of a maximum is that of the tap that won.
+#[test]
+fn tangents_of_maxima_are_those_of_their_taps() {
+    let w = &Window::same(3, 1, 1);
+    for c in [1, 3, 16, 36] {
+        let dims = [2, 5, 6, c];
+        let (x, d) = (numbers(60 * c, 1), numbers(60 * c, 2));
+        let moving: Vec<Dual<f64>> = x.iter().zip(&d).map(|(&x, &d)| Dual::new(x, d)).collect();
+        for isa in Isa::available() {
+            FORCED.set(Some(isa));
+            let (mut y, mut index) = (vec![Dual::of(0.0); 60 * c], vec![255; 60 * c]);
+            pool::max_forward(w, dims, &moving, &mut y, &mut index);
+            let mut tangents = vec![0.0; 60 * c];
+            pool::max_gather(w, dims, &d, &index, &mut tangents, false);
+            assert!(y.iter().map(|y| y.tangent).eq(tangents.iter().copied()), "{isa:?}, {c}");
+            let (mut back, mut plain) = (vec![Dual::of(0.0); 60 * c], vec![0.0; 60 * c]);
+            pool::max_scatter(w, dims, &moving, &index, &mut back, false);
+            pool::max_scatter(w, dims, &d, &index, &mut plain, false);
+            assert!(back.iter().map(|y| y.tangent).eq(plain.iter().copied()), "{isa:?}, {c}");
+        }
+        FORCED.set(None);
     }
 }
