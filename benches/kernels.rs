@@ -18,7 +18,7 @@ const STAGES: [(usize, usize); 3] = [(16, 32), (32, 16), (64, 8)];
 
 /// Twelve independent chains of multiply-adds: more than latency times issue of any machine so far.
 struct Peak(usize);
-impl<R: Real> Kernel<R> for Peak {
+impl<R: Real<Wide = f64>> Kernel<R> for Peak {
     type Output = (f64, f64);
     #[inline(always)]
     fn run<V: Vector<Elem = R>>(self) -> (f64, f64) {
@@ -34,7 +34,7 @@ impl<R: Real> Kernel<R> for Peak {
         for chain in chains {
             // SAFETY: no vector has more than 16 lanes.
             unsafe { chain.store(out.as_mut_ptr()) };
-            sum += out[0].f64();
+            sum += out[0].wide();
         }
         ((self.0 * 12 * 2 * V::LANES) as f64, sum)
     }

@@ -5,7 +5,7 @@
 //! declare. `--json` prints a line a case instead, `--steps N` sets the number of steps, `--test` runs one of each.
 
 use oche::data::loader::Batch;
-use oche::search::{Hyper, Order, Pass, Searcher};
+use oche::search::{Hyper, Order, Searcher, Workload};
 use oche::space::cnn::{CnnConfig, CnnSupernet};
 use oche::tape::check::normal;
 use oche::tensor::{DType, Tensor};
@@ -15,7 +15,7 @@ use std::time::Instant;
 
 /// C, cells, batch, image size.
 const SIZES: [[usize; 4]; 3] = [[4, 3, 16, 16], [8, 5, 32, 32], [16, 8, 64, 32]];
-const ORDERS: [Order; 2] = [Order::First, Order::Second];
+const ORDERS: [Order; 3] = [Order::First, Order::Second, Order::Exact];
 
 #[derive(Clone, Copy)]
 struct Case {
@@ -88,10 +88,9 @@ fn report(case: Case, result: &Value) {
     seconds.sort_by(f64::total_cmp);
     let (median, best) = (seconds[seconds.len() / 2], seconds[0]);
     let (net, [.., n, size]) = (searcher(case), case.size);
-    let plans =
-        case.order.passes().iter().map(|&w| Pass::plan(net.net(), n, [size, size, 3], w).expect("plan"));
-    let [flops, bytes] = plans
-        .fold([0; 2], |[f, b], (counters, _)| [f + counters.cost.flops, b + counters.cost.bytes(DType::F32)]);
+    let load = Workload { order: case.order, batch: n, image: [size, size, 3] };
+    let cost = load.plan(net.net()).expect("plan").counters.cost;
+    let [flops, bytes] = [cost.flops, cost.bytes(DType::F32)];
     let peak = result["peak_rss_bytes"].as_f64().unwrap_or(f64::NAN) / 1e9;
     println!(
         "{:<26} median {median:7.4} s  best {best:7.4} s  peak {peak:5.2} GB  {:6.1} GFLOP {:6.1} GFLOP/s  {:5.1} GB",

@@ -20,7 +20,7 @@ const LAYERS: [(&str, &[&str]); 10] = [
 ];
 const SHARED: [&str; 4] = ["error", "suggest", "Error", "Result"];
 /// Macros lie at the root of the crate, wherever they are written.
-const MACROS: [(&str, &str); 1] = [("on_real", "tensor")];
+const MACROS: [(&str, &str); 2] = [("on_real", "tensor"), ("on_plain", "tensor")];
 
 const MOST_LINES: usize = 450;
 

@@ -3,7 +3,7 @@
 use super::ImageSet;
 use super::augment::{Draw, fill};
 use crate::error::{Error, Result};
-use crate::on_real;
+use crate::on_plain;
 use crate::tensor::{DType, Tensor};
 
 /// Images and their labels.
@@ -27,7 +27,7 @@ pub fn batch(set: &ImageSet, indices: &[usize], augment: Option<Draw>, dtype: DT
         return Err(Error::shape("batch", format!("image {index} was asked of a set of {}", set.len())));
     }
     let mut images = Tensor::scratch([indices.len(), set.height, set.width, set.channels], dtype);
-    on_real!(dtype, R => fill::<R>(set, indices, augment, images.make_mut::<R>()));
+    on_plain!(dtype, R => fill::<R>(set, indices, augment, images.make_mut::<R>()));
     let labels: Vec<u32> = indices.iter().map(|&index| set.labels[index]).collect();
     Ok(Batch { images, labels: Tensor::from_slice([indices.len()], &labels)? })
 }

@@ -1,8 +1,11 @@
-//! The two number types that CPU kernels are written for, once: `f32` (fast) and `f64` (the oracle of gradients).
+//! The number types that CPU kernels are written for, once: `f32` (fast), `f64` (the oracle of gradients), and the dual
+//! numbers of either, which carry a derivative along.
 
 use super::simd::Vector;
 
-/// `f32` or `f64`.
+/// `f32`, `f64`, or a [`Dual`](super::dual::Dual) of one of them.
+///
+/// There is no way from here to a plain `f64`: a derivative would be lost on it. Long sums go through [`Real::Wide`].
 pub trait Real:
     bytemuck::Pod
     + Send
@@ -23,6 +26,8 @@ pub trait Real:
     const DTYPE: DType;
     const ZERO: Self;
     const ONE: Self;
+    /// Registers that a vector of these takes.
+    const PARTS: usize;
     /// 512-bit, 256-bit and 128-bit vectors where the machine has them, and plain arrays where it has not.
     type V512: Vector<Elem = Self>;
     type V256: Vector<Elem = Self>;
@@ -33,8 +38,10 @@ pub trait Real:
 
     fn wide(self) -> Self::Wide;
     fn narrow(x: Self::Wide) -> Self;
+    /// A constant.
     fn of(x: f64) -> Self;
-    fn f64(self) -> f64;
+    /// A saved index, which is whole and within 0 to 255.
+    fn byte(self) -> u8;
     fn sqrt(self) -> Self;
     fn exp(self) -> Self;
     fn ln(self) -> Self;
@@ -42,43 +49,17 @@ pub trait Real:
 }
 
 /// A number of double precision.
-pub trait Wide:
-    Copy
-    + Default
-    + Send
-    + Sync
-    + PartialOrd
-    + std::fmt::Debug
-    + std::ops::Add<Output = Self>
-    + std::ops::Sub<Output = Self>
-    + std::ops::Mul<Output = Self>
-    + std::ops::Div<Output = Self>
-    + std::ops::Neg<Output = Self>
-    + std::ops::AddAssign
-    + std::ops::SubAssign
-    + std::iter::Sum
-    + 'static
-{
-    fn of(x: f64) -> Self;
-    fn sqrt(self) -> Self;
-}
+pub trait Wide: Real<Wide = Self> + Default + std::iter::Sum {}
+impl Wide for f64 {}
 
-impl Wide for f64 {
-    #[inline(always)]
-    fn of(x: f64) -> Self {
-        x
-    }
-    #[inline(always)]
-    fn sqrt(self) -> Self {
-        f64::sqrt(self)
-    }
-}
-
-/// Element type of a tensor. `U8` holds saved indices, `U32` labels; neither is differentiated.
+/// Element type of a tensor. `D32` and `D64` are dual numbers; `U8` holds saved indices, `U32` labels, and neither of
+/// those is differentiated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DType {
     F32,
     F64,
+    D32,
+    D64,
     U8,
     U32,
 }
@@ -89,7 +70,31 @@ impl DType {
         match self {
             Self::U8 => 1,
             Self::F32 | Self::U32 => 4,
-            Self::F64 => 8,
+            Self::F64 | Self::D32 => 8,
+            Self::D64 => 16,
+        }
+    }
+    /// Products of plain numbers in one product.
+    pub const fn products(self) -> u64 {
+        match self {
+            Self::D32 | Self::D64 => 3,
+            _ => 1,
+        }
+    }
+    /// Without tangents.
+    pub const fn plain(self) -> Self {
+        match self {
+            Self::D32 => Self::F32,
+            Self::D64 => Self::F64,
+            plain => plain,
+        }
+    }
+    /// The dual numbers of `F32` or `F64`.
+    pub const fn dual(self) -> Self {
+        match self {
+            Self::F32 => Self::D32,
+            Self::F64 => Self::D64,
+            _ => panic!("dual numbers are of a plain floating-point type"),
         }
     }
 }
@@ -100,6 +105,7 @@ macro_rules! real {
             const DTYPE: DType = DType::$dtype;
             const ZERO: Self = 0.0;
             const ONE: Self = 1.0;
+            const PARTS: usize = 1;
             type V512 = super::simd::$v512;
             type V256 = super::simd::$v256;
             type V128 = super::simd::$v128;
@@ -118,8 +124,8 @@ macro_rules! real {
                 x as $t
             }
             #[inline(always)]
-            fn f64(self) -> f64 {
-                self as f64
+            fn byte(self) -> u8 {
+                self as u8
             }
             #[inline(always)]
             fn sqrt(self) -> Self {

@@ -83,16 +83,48 @@ pub trait Vector: Copy {
     fn mul(self, b: Self) -> Self;
     fn max(self, b: Self) -> Self;
 
+    /// `a` where `self > other`, elsewhere `b`.
+    fn choose(self, other: Self, a: Self, b: Self) -> Self;
     /// Where `self` is above `best` or NaN: `self` and `tap`; elsewhere `best` and `index`.
     fn pick(self, tap: Self, best: Self, index: Self) -> (Self, Self);
     /// `self` where `index == tap`, zero elsewhere.
     fn only(self, index: Self, tap: Self) -> Self;
     /// `self` where `x` is above zero, zero elsewhere.
-    fn where_positive(self, x: Self) -> Self;
+    #[inline(always)]
+    fn where_positive(self, x: Self) -> Self {
+        x.choose(Self::zero(), self, Self::zero())
+    }
 
     #[inline(always)]
     fn zero() -> Self {
         Self::splat(Self::Elem::ZERO)
+    }
+    /// The even and the odd ones of `2 * LANES` elements.
+    ///
+    /// # Safety
+    /// `from` is valid for `2 * LANES` elements.
+    #[inline(always)]
+    unsafe fn load_pairs(from: *const Self::Elem) -> [Self; 2] {
+        let mut parts = [[Self::Elem::ZERO; 16]; 2];
+        for i in 0..2 * Self::LANES {
+            parts[i % 2][i / 2] = unsafe { *from.add(i) };
+        }
+        unsafe { [Self::load(parts[0].as_ptr()), Self::load(parts[1].as_ptr())] }
+    }
+    /// Undoes [`Vector::load_pairs`].
+    ///
+    /// # Safety
+    /// `to` is valid for `2 * LANES` elements.
+    #[inline(always)]
+    unsafe fn store_pairs([even, odd]: [Self; 2], to: *mut Self::Elem) {
+        let mut parts = [[Self::Elem::ZERO; 16]; 2];
+        unsafe {
+            even.store(parts[0].as_mut_ptr());
+            odd.store(parts[1].as_mut_ptr());
+        }
+        for i in 0..2 * Self::LANES {
+            unsafe { *to.add(i) = parts[i % 2][i / 2] };
+        }
     }
     /// Bytes as numbers.
     ///
@@ -115,7 +147,7 @@ pub trait Vector: Copy {
         let mut lanes = [Self::Elem::ZERO; 16];
         unsafe { self.store(lanes.as_mut_ptr()) };
         for (i, lane) in lanes[..Self::LANES].iter().enumerate() {
-            unsafe { *to.add(i) = lane.f64() as u8 };
+            unsafe { *to.add(i) = lane.byte() };
         }
     }
     /// The first `n` lanes from memory, zero in the others.
@@ -177,6 +209,21 @@ pub trait Kernel<R: Real> {
 #[inline]
 pub fn dispatch<R: Real, K: Kernel<R>>(lanes: usize, kernel: K) -> K::Output {
     dispatch_for(isa(), lanes, kernel)
+}
+
+/// Runs `kernel` with the widest vectors of the machine, and compiles it for no others.
+#[inline]
+pub fn dispatch_widest<R: Real, K: Kernel<R>>(kernel: K) -> K::Output {
+    // SAFETY: `isa` is one that the machine has.
+    #[cfg(target_arch = "x86_64")]
+    unsafe {
+        match isa() {
+            Isa::Avx512 => return x86::avx512::<R, R::V512, K>(kernel),
+            Isa::Avx2 => return x86::avx2::<R, R::V256, K>(kernel),
+            Isa::Plain => {}
+        }
+    }
+    kernel.run::<R::Plain>()
 }
 
 /// [`dispatch`] with the instruction set given; it must be one of [`Isa::available`].
@@ -258,6 +305,10 @@ impl<R: Real, const N: usize> Vector for Plain<R, N> {
         Self(std::array::from_fn(|i| self.0[i].max(b.0[i])))
     }
     #[inline(always)]
+    fn choose(self, other: Self, a: Self, b: Self) -> Self {
+        Self(std::array::from_fn(|i| if self.0[i] > other.0[i] { a.0[i] } else { b.0[i] }))
+    }
+    #[inline(always)]
     fn pick(self, tap: Self, mut best: Self, mut index: Self) -> (Self, Self) {
         for i in 0..N {
             #[allow(clippy::eq_op)] // true of NaN alone
@@ -266,13 +317,6 @@ impl<R: Real, const N: usize> Vector for Plain<R, N> {
             index.0[i] = if wins { tap.0[i] } else { index.0[i] };
         }
         (best, index)
-    }
-    #[inline(always)]
-    fn where_positive(mut self, x: Self) -> Self {
-        for i in 0..N {
-            self.0[i] = if x.0[i] > R::ZERO { self.0[i] } else { R::ZERO };
-        }
-        self
     }
     #[inline(always)]
     fn only(mut self, index: Self, tap: Self) -> Self {
@@ -333,8 +377,8 @@ impl<V: Vector, const W: usize> Vector for Many<V, W> {
         sub(self, b);
         mul(self, b);
         max(self, b);
+        choose(self, other, a, b);
         only(self, index, tap);
-        where_positive(self, x);
     }
     #[inline(always)]
     fn pick(mut self, tap: Self, best: Self, mut index: Self) -> (Self, Self) {
@@ -385,10 +429,12 @@ mod names {
     pub type F64x4 = Plain<f64, 4>;
     pub type F64x2 = Plain<f64, 2>;
 }
+pub use dual::DualVec;
 #[cfg(not(target_arch = "x86_64"))]
 pub use names::*;
 #[cfg(target_arch = "x86_64")]
 pub use x86::{F32x4, F32x8, F32x16, F64x2, F64x4, F64x8};
 
+mod dual;
 #[cfg(target_arch = "x86_64")]
 mod x86;

@@ -97,7 +97,7 @@ impl RunningStats {
             count += channels;
         }
         let mut ones = Tensor::zeros([count], dtype);
-        crate::on_real!(dtype, R => ones.make_mut::<R>().fill(R::ONE));
+        crate::on_plain!(dtype, R => ones.make_mut::<R>().fill(R::ONE));
         Self { entries, flat: [Tensor::zeros([count], dtype), ones], batches: 0 }
     }
     /// Names, in order.
@@ -113,7 +113,7 @@ impl RunningStats {
     pub fn set(&mut self, index: usize, values: [&Tensor; 2]) {
         let (_, start, channels) = self.entries[index];
         for (flat, value) in self.flat.iter_mut().zip(values) {
-            crate::on_real!(flat.dtype(), R => {
+            crate::on_plain!(flat.dtype(), R => {
                 flat.make_mut::<R>()[start..start + channels].copy_from_slice(value.as_slice::<R>());
             });
         }
@@ -123,12 +123,12 @@ impl RunningStats {
         let (_, start, c) = self.entries[index];
         let unbiased = count as f64 / (count - 1) as f64;
         let [means, variances] = &mut self.flat;
-        crate::on_real!(saved.dtype(), R => {
+        crate::on_plain!(saved.dtype(), R => {
             let saved = saved.as_slice::<R>();
-            let toward = |old: &mut R, new: f64| *old = R::of((1.0 - MOMENTUM) * old.f64() + MOMENTUM * new);
+            let toward = |old: &mut R, new: f64| *old = R::of((1.0 - MOMENTUM) * old.wide() + MOMENTUM * new);
             for i in 0..c {
-                toward(&mut means.make_mut::<R>()[start + i], saved[i].f64());
-                toward(&mut variances.make_mut::<R>()[start + i], saved[2 * c + i].f64() * unbiased);
+                toward(&mut means.make_mut::<R>()[start + i], saved[i].wide());
+                toward(&mut variances.make_mut::<R>()[start + i], saved[2 * c + i].wide() * unbiased);
             }
         });
     }

@@ -1,16 +1,16 @@
 //! SGD with momentum, Adam, norm clipping and the cosine schedule, on flat buffers, as PyTorch defines them.
 
-use crate::on_real;
+use crate::on_plain;
 use crate::ops::cpu::elementwise::{CHUNK, sum_chunks};
 use crate::tensor::{Real, Tensor};
 use rayon::prelude::*;
 
 /// Euclidean norm of a flat buffer.
 pub fn global_norm(g: &Tensor) -> f64 {
-    on_real!(g.dtype(), R => {
+    on_plain!(g.dtype(), R => {
         let g = g.as_slice::<R>();
-        let part = |i: usize| g[i..(i + CHUNK).min(g.len())].iter().map(|x| x.f64() * x.f64()).sum();
-        sum_chunks(g.len(), part).sqrt()
+        let part = |i: usize| g[i..(i + CHUNK).min(g.len())].iter().map(|x| x.wide() * x.wide()).sum();
+        sum_chunks::<f64>(g.len(), part).sqrt()
     })
 }
 
@@ -35,7 +35,7 @@ pub struct Sgd {
 impl Sgd {
     /// m <- mu m + c g + wd w;  w <- w - lr m, where c is the clip factor.
     pub fn step(&self, w: &mut Tensor, m: &mut Tensor, g: &Tensor, lr: f64, clip: f64) {
-        on_real!(w.dtype(), R => {
+        on_plain!(w.dtype(), R => {
             let [mu, wd, lr, clip] = [self.momentum, self.weight_decay, lr, clip].map(R::of);
             let (w, m) = (w.make_mut::<R>().par_chunks_mut(CHUNK), m.make_mut::<R>().par_chunks_mut(CHUNK));
             w.zip(m).zip(g.as_slice::<R>().par_chunks(CHUNK)).for_each(|((w, m), g)| {
@@ -49,7 +49,7 @@ impl Sgd {
     /// w - lr (mu m + g + wd w): the virtual step, which changes neither weights nor momentum.
     pub fn virtual_step(&self, w: &Tensor, m: &Tensor, g: &Tensor, lr: f64) -> Tensor {
         let mut moved = w.clone();
-        on_real!(w.dtype(), R => {
+        on_plain!(w.dtype(), R => {
             let [mu, wd, lr] = [self.momentum, self.weight_decay, lr].map(R::of);
             let m = m.as_slice::<R>().par_chunks(CHUNK).zip(g.as_slice::<R>().par_chunks(CHUNK));
             moved.make_mut::<R>().par_chunks_mut(CHUNK).zip(m).for_each(|(w, (m, g))| {
@@ -65,7 +65,7 @@ impl Sgd {
 /// w + c v on flat buffers.
 pub(crate) fn plus_scaled(w: &Tensor, c: f64, v: &Tensor) -> Tensor {
     let mut moved = w.clone();
-    on_real!(w.dtype(), R => {
+    on_plain!(w.dtype(), R => {
         let c = R::of(c);
         moved.make_mut::<R>().par_chunks_mut(CHUNK).zip(v.as_slice::<R>().par_chunks(CHUNK)).for_each(|(w, v)| {
             w.iter_mut().zip(v).for_each(|(w, &v)| *w += c * v);
@@ -105,13 +105,13 @@ impl Adam {
         state.steps += 1;
         let t = state.steps as i32;
         let (c1, c2) = (1.0 - self.beta1.powi(t), 1.0 - self.beta2.powi(t));
-        on_real!(x.dtype(), R => {
+        on_plain!(x.dtype(), R => {
             let (x, g) = (x.make_mut::<R>(), g.as_slice::<R>());
             let (first, second) = (state.first.make_mut::<R>(), state.second.make_mut::<R>());
             for i in 0..x.len() {
-                let d = g[i].f64() + self.weight_decay * x[i].f64();
-                let m = self.beta1 * first[i].f64() + (1.0 - self.beta1) * d;
-                let v = self.beta2 * second[i].f64() + (1.0 - self.beta2) * d * d;
+                let d = g[i].wide() + self.weight_decay * x[i].wide();
+                let m = self.beta1 * first[i].wide() + (1.0 - self.beta1) * d;
+                let v = self.beta2 * second[i].wide() + (1.0 - self.beta2) * d * d;
                 (first[i], second[i]) = (R::of(m), R::of(v));
                 x[i] -= R::of(self.learning_rate / c1 * m / (v.sqrt() / c2.sqrt() + self.epsilon));
             }

@@ -58,13 +58,14 @@ impl Op for BatchNorm {
 /// Writes mean, r and biased variance of x, (3, C): one pass over moments about the first pixel, a value of the right
 /// size, so that nothing cancels.
 fn statistics<R: Real>(x: &[R], c: usize, to: &mut [R]) {
-    let (shift, m) = (&x[..c], (x.len() / c) as f64);
+    let (shift, m) = (&x[..c], R::Wide::of((x.len() / c) as f64));
     let [sum, square] = sums(x, x, &[shift], Moments);
     for i in 0..c {
         let d = sum[i] / m;
-        let variance = (square[i] / m - d * d).max(0.0);
-        let row = [shift[i].f64() + d, 1.0 / (variance + EPSILON).sqrt(), variance];
-        row.into_iter().enumerate().for_each(|(k, x)| to[k * c + i] = R::of(x));
+        let variance = (square[i] / m - d * d).max(R::Wide::ZERO);
+        let r = R::Wide::ONE / (variance + R::Wide::of(EPSILON)).sqrt();
+        let row = [shift[i].wide() + d, r, variance];
+        row.into_iter().enumerate().for_each(|(k, x)| to[k * c + i] = R::narrow(x));
     }
 }
 
@@ -113,10 +114,10 @@ impl Op for BatchNormGrad {
         on_real!(out.value.dtype(), R => {
             let (g, x) = (ins[0].as_slice::<R>(), ins[1].as_slice::<R>());
             let (mean, r) = mean_and_r::<R>(ins[2]);
-            let m = (x.len() / r.len()) as f64;
+            let m = <R as Real>::Wide::of((x.len() / r.len()) as f64);
             let [s1, s2] = sums(g, x, &[mean, r], WithNormalised);
-            let s1: Vec<R> = s1.iter().map(|s| R::of(s / m)).collect();
-            let s2: Vec<R> = s2.iter().map(|s| R::of(s / m)).collect();
+            let s1: Vec<R> = s1.iter().map(|&s| R::narrow(s / m)).collect();
+            let s2: Vec<R> = s2.iter().map(|&s| R::narrow(s / m)).collect();
             apply2(g, x, &[mean, r, &s1, &s2], out, |g, x, p| {
                 let z = (x - p[0]) * p[1];
                 p[1] * (g - p[2] - z * p[3])
@@ -151,18 +152,18 @@ impl Op for BatchNormGradGrad {
         on_real!(out.value.dtype(), R => {
             let [v, g, x] = [0, 1, 2].map(|k| ins[k].as_slice::<R>());
             let (mean, r) = mean_and_r::<R>(ins[3]);
-            let m = (x.len() / r.len()) as f64;
+            let m = <R as Real>::Wide::of((x.len() / r.len()) as f64);
             let with_z = |a| sums(a, x, &[mean, r], WithNormalised);
             let ([sv, vz], [sg, gz]) = (with_z(v), with_z(g));
             let [vg] = sums(v, g, &[mean], Product);
             let mut factors: [Vec<R>; 4] = Default::default(); // of v, g, 1 and z
             for c in 0..r.len() {
-                let r = r[c].f64();
+                let r = r[c].wide();
                 let q = vg[c] - sv[c] * sg[c] / m - vz[c] * gz[c] / m;
                 let (uv, ug) = (-r / m * gz[c], -r / m * vz[c]);
                 let (su, uz) = (uv * sv[c] + ug * sg[c], uv * vz[c] + ug * gz[c]);
                 let row = [r * uv, r * ug, -r * su / m, -q * r * r / m - r * uz / m];
-                factors.iter_mut().zip(row).for_each(|(f, x)| f.push(R::of(x)));
+                factors.iter_mut().zip(row).for_each(|(f, x)| f.push(R::narrow(x)));
             }
             let [fv, fg, one, z] = &factors;
             apply2(v, g, &[fv, fg], out, |v, g, p| v * p[0] + g * p[1]);
@@ -233,5 +234,9 @@ impl Op for NormaliseGrad {
 }
 
 fn rsqrt<R: Real + crate::tensor::Element>(variance: &Tensor) -> Vec<R> {
-    variance.as_slice::<R>().iter().map(|v| R::of(1.0 / (v.f64() + EPSILON).sqrt())).collect()
+    variance
+        .as_slice::<R>()
+        .iter()
+        .map(|v| R::narrow(R::Wide::ONE / (v.wide() + R::Wide::of(EPSILON)).sqrt()))
+        .collect()
 }

@@ -29,13 +29,14 @@ impl Op for CrossEntropy {
         let k = ins[0].shape().last();
         let labels = checked_labels(ins[1], k)?;
         on_real!(out.value.dtype(), R => {
-            let mut sum = 0.0;
+            type W = <R as Real>::Wide;
+            let mut sum = W::ZERO;
             for (x, &label) in ins[0].as_slice::<R>().chunks_exact(k).zip(labels) {
-                let max = x.iter().map(|x| x.f64()).fold(f64::NEG_INFINITY, f64::max);
-                let total: f64 = x.iter().map(|x| (x.f64() - max).exp()).sum();
-                sum += total.ln() + max - x[label as usize].f64();
+                let max = x.iter().map(|x| x.wide()).fold(W::of(f64::NEG_INFINITY), W::max);
+                let total: W = x.iter().map(|x| (x.wide() - max).exp()).sum();
+                sum += total.ln() + max - x[label as usize].wide();
             }
-            let (y, mean) = (&mut out.value.make_mut::<R>()[0], R::of(sum / labels.len() as f64));
+            let (y, mean) = (&mut out.value.make_mut::<R>()[0], R::narrow(sum / W::of(labels.len() as f64)));
             *y = if out.accumulate { *y + mean } else { mean };
         });
         Ok(())

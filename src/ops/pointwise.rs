@@ -160,10 +160,10 @@ impl Op for Dot {
             let (a, b) = (ins[0].as_slice::<R>(), ins[1].as_slice::<R>());
             let sum = sum_chunks(a.len(), |i| {
                 let range = i..(i + CHUNK).min(a.len());
-                a[range.clone()].iter().zip(&b[range]).map(|(a, b)| a.f64() * b.f64()).sum()
+                a[range.clone()].iter().zip(&b[range]).map(|(a, b)| a.wide() * b.wide()).sum()
             });
             let y = &mut out.value.make_mut::<R>()[0];
-            *y = if out.accumulate { *y + R::of(sum) } else { R::of(sum) };
+            *y = if out.accumulate { *y + R::narrow(sum) } else { R::narrow(sum) };
         });
         Ok(())
     }

@@ -180,12 +180,12 @@ impl Op for GlobalAvgPool {
         on_real!(out.value.dtype(), R => {
             let (x, y) = (ins[0].as_slice::<R>(), out.value.make_mut::<R>());
             y.par_chunks_mut(c).zip(x.par_chunks(h * w * c)).for_each(|(y, x)| {
-                let mut sum = vec![0.0; c];
+                let mut sum = vec![<R as Real>::Wide::ZERO; c];
                 for pixel in x.chunks_exact(c) {
-                    sum.iter_mut().zip(pixel).for_each(|(s, x)| *s += x.f64());
+                    sum.iter_mut().zip(pixel).for_each(|(s, x)| *s += x.wide());
                 }
                 for (y, s) in y.iter_mut().zip(sum) {
-                    let mean = R::of(s / (h * w) as f64);
+                    let mean = R::narrow(s / <R as Real>::Wide::of((h * w) as f64));
                     *y = if add { *y + mean } else { mean };
                 }
             });

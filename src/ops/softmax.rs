@@ -4,7 +4,7 @@ use super::pointwise::same;
 use crate::error::{Error, Result};
 use crate::on_real;
 use crate::tape::{Cost, Op, Out, Pullback};
-use crate::tensor::{Real, Shape, Tensor};
+use crate::tensor::{Real, Shape, Tensor, Wide};
 
 macro_rules! row_op {
     ($(#[$doc:meta])* $op:ident, $name:literal, |$row:ident, $y:ident| $run:expr, |$cx:ident| $vjp:block) => {
@@ -24,16 +24,16 @@ macro_rules! row_op {
             fn run(&self, ins: &[&Tensor], out: &mut Out) -> Result<()> {
                 let (k, add) = (ins[0].shape().last(), out.accumulate);
                 on_real!(out.value.dtype(), R => {
-                    // rows are short (candidates, classes): computed in f64, which also serves f32
-                    let mut $y = vec![0.0; k];
+                    // rows are short (candidates, classes): computed in double precision, which also serves f32
+                    let mut $y = vec![<R as Real>::Wide::ZERO; k];
                     for (i, to) in out.value.make_mut::<R>().chunks_exact_mut(k).enumerate() {
-                        let rows: Vec<Vec<f64>> = ins.iter()
-                            .map(|x| x.as_slice::<R>()[i * k..][..k].iter().map(|x| x.f64()).collect())
+                        let rows: Vec<Vec<<R as Real>::Wide>> = ins.iter()
+                            .map(|x| x.as_slice::<R>()[i * k..][..k].iter().map(|x| x.wide()).collect())
                             .collect();
                         let $row = |j: usize| &rows[j][..];
                         $run;
                         for (to, y) in to.iter_mut().zip(&$y) {
-                            *to = if add { *to + R::of(*y) } else { R::of(*y) };
+                            *to = if add { *to + R::narrow(*y) } else { R::narrow(*y) };
                         }
                     }
                 });
@@ -44,18 +44,21 @@ macro_rules! row_op {
     };
 }
 
-fn dot(a: &[f64], b: &[f64]) -> f64 {
-    a.iter().zip(b).map(|(a, b)| a * b).sum()
+fn dot<W: Wide>(a: &[W], b: &[W]) -> W {
+    a.iter().zip(b).map(|(&a, &b)| a * b).sum()
+}
+
+fn softmax<W: Wide>(x: &[W], y: &mut [W]) {
+    let max = x.iter().copied().fold(W::of(f64::NEG_INFINITY), W::max);
+    y.iter_mut().zip(x).for_each(|(y, &x)| *y = (x - max).exp());
+    let sum: W = y.iter().copied().sum();
+    y.iter_mut().for_each(|y| *y = *y / sum);
 }
 
 row_op!(
     /// x -> p
     Softmax, "softmax", |row, y| {
-        let x = row(0);
-        let max = x.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        y.iter_mut().zip(x).for_each(|(y, x)| *y = (x - max).exp());
-        let sum: f64 = y.iter().sum();
-        y.iter_mut().for_each(|y| *y /= sum);
+        softmax(row(0), &mut y);
     },
     |cx| {
         let (p, g) = (cx.y(), cx.g());
@@ -67,7 +70,7 @@ row_op!(
     SoftmaxGrad, "softmax_grad", |row, y| {
         let (p, g) = (row(0), row(1));
         let mean = dot(p, g);
-        y.iter_mut().zip(p.iter().zip(g)).for_each(|(y, (p, g))| *y = p * (g - mean));
+        y.iter_mut().zip(p.iter().zip(g)).for_each(|(y, (&p, &g))| *y = p * (g - mean));
     },
     |cx| {
         let (p, g, v) = (cx.x(0), cx.x(1), cx.g());
@@ -80,7 +83,7 @@ row_op!(
     SoftmaxGradGrad, "softmax_grad_grad", |row, y| {
         let (p, g, v) = (row(0), row(1), row(2));
         let (pg, pv) = (dot(p, g), dot(p, v));
-        y.iter_mut().zip(g.iter().zip(v)).for_each(|(y, (g, v))| *y = v * (g - pg) - g * pv);
+        y.iter_mut().zip(g.iter().zip(v)).for_each(|(y, (&g, &v))| *y = v * (g - pg) - g * pv);
     },
     |cx| {
         let _ = cx;

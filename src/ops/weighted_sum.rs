@@ -7,7 +7,7 @@
 
 use super::cpu::elementwise::{CHUNK, map1};
 use super::pointwise::same;
-use crate::device::simd::{Kernel, Vector, dispatch};
+use crate::device::simd::{Kernel, Vector, dispatch_widest};
 use crate::error::{Error, Result};
 use crate::on_real;
 use crate::tape::{Cost, Op, Out, Pullback};
@@ -61,7 +61,7 @@ impl Op for WeightedSum {
                 if !accumulate {
                     y.fill(R::ZERO);
                 }
-                dispatch(usize::MAX, AddScaled { xs: &xs, start: c * (CHUNK / 4), y });
+                dispatch_widest(AddScaled { xs: &xs, start: c * (CHUNK / 4), y });
             });
         });
         Ok(())
@@ -170,7 +170,7 @@ impl Op for WeightGrad {
                 .into_par_iter()
                 .map(|start| {
                     let g = &g[start..(start + CHUNK / 4).min(g.len())];
-                    xs.iter().map(|x| dispatch(usize::MAX, Inner(g, &x[start..][..g.len()]))).collect()
+                    xs.iter().map(|x| dispatch_widest(Inner(g, &x[start..][..g.len()]))).collect()
                 })
                 .collect();
             let y = out.value.make_mut::<R>();
@@ -178,7 +178,7 @@ impl Op for WeightGrad {
                 y.fill(R::ZERO);
             }
             for (k, &entry) in self.entries.iter().enumerate() {
-                y[entry] += R::of(parts.iter().map(|p| p[k].f64()).sum());
+                y[entry] += R::narrow(parts.iter().map(|p| p[k].wide()).sum());
             }
         });
         Ok(())

@@ -168,24 +168,23 @@ pub(super) fn file_dtype(dtype: DType) -> Dtype {
         DType::F64 => Dtype::F64,
         DType::U8 => Dtype::U8,
         DType::U32 => Dtype::U32,
+        dual @ (DType::D32 | DType::D64) => unreachable!("{dual:?} is of one pass and never saved"),
     }
 }
 
 /// The elements as the bytes of the file (little-endian, as is every machine that this is built for).
 pub(super) fn bytes(tensor: &Tensor) -> &[u8] {
     match tensor.dtype() {
-        DType::F32 => bytemuck::cast_slice(tensor.as_slice::<f32>()),
-        DType::F64 => bytemuck::cast_slice(tensor.as_slice::<f64>()),
         DType::U8 => tensor.as_slice::<u8>(),
         DType::U32 => bytemuck::cast_slice(tensor.as_slice::<u32>()),
+        real => crate::on_plain!(real, R => bytemuck::cast_slice(tensor.as_slice::<R>())),
     }
 }
 
 fn bytes_mut(tensor: &mut Tensor) -> &mut [u8] {
     match tensor.dtype() {
-        DType::F32 => bytemuck::cast_slice_mut(tensor.make_mut::<f32>()),
-        DType::F64 => bytemuck::cast_slice_mut(tensor.make_mut::<f64>()),
         DType::U8 => tensor.make_mut::<u8>(),
         DType::U32 => bytemuck::cast_slice_mut(tensor.make_mut::<u32>()),
+        real => crate::on_plain!(real, R => bytemuck::cast_slice_mut(tensor.make_mut::<R>())),
     }
 }

@@ -22,7 +22,7 @@ pub enum Order {
     First,
     /// Unrolled, Hessian-vector product by finite differences.
     Second,
-    /// Unrolled, Hessian-vector product from the recorded pullback.
+    /// Unrolled, Hessian-vector product by dual numbers.
     Exact,
 }
 
@@ -51,7 +51,7 @@ pub trait Problem {
     type Report;
     /// The loss of `half` at `weights`, differentiated in what `want` names. Changes nothing that a later pass sees.
     fn pass(&mut self, weights: &Tensor, half: Half, want: Want) -> Result<(Gradients, Self::Report)>;
-    /// d2 L_train / dalpha dw . v at `weights`, for example by [`mixed_product`].
+    /// d2 L_train / dalpha dw . v at `weights`; [`mixed_product`] serves for any two losses.
     fn product(&mut self, weights: &Tensor, v: &Tensor) -> Result<Vec<Tensor>>;
 }
 
@@ -119,7 +119,8 @@ impl Inner<'_> {
     }
 }
 
-/// d2 `loss` / dalpha dw . v, exactly: the gradient in alpha of <grad_w loss, v>. One direction a weight variable.
+/// d2 `loss` / dalpha dw . v from the recorded pullback: the gradient in alpha of <grad_w loss, v>. One direction a
+/// weight variable. Slow, and right for whatever can be differentiated twice.
 pub fn mixed_product(
     mut tape: Tape,
     loss: Var,
@@ -143,7 +144,7 @@ pub fn mixed_product(
 /// (p - m) c
 fn difference(p: &Tensor, m: &Tensor, c: f64) -> Tensor {
     let mut d = p.clone();
-    crate::on_real!(d.dtype(), R => {
+    crate::on_plain!(d.dtype(), R => {
         let c = R::of(c);
         d.make_mut::<R>().iter_mut().zip(m.as_slice::<R>()).for_each(|(p, &m)| *p = (*p - m) * c);
     });

@@ -2,24 +2,25 @@
 //!
 //! All passes normalise by the batch and leave running statistics, weights and momentum as they were.
 
-use super::bilevel::{ALPHAS, BOTH, Gradients, Half, Inner, Order, Problem, WEIGHTS, mixed_product};
-use super::pass::{Forward, Pass, Want, forward};
+use super::bilevel::{ALPHAS, BOTH, Gradients, Half, Inner, Order, Problem, WEIGHTS};
+use super::pass::{Pass, Want, forward};
 use super::step::Hyper;
 use crate::data::loader::Batch;
 use crate::error::Result;
 use crate::nn::{NormMode, RunningStats};
 use crate::space::Supernet;
-use crate::tape::{ParamSet, Tape};
-use crate::tensor::Tensor;
+use crate::tape::Tape;
+use crate::tensor::{DType, Tensor};
 
 impl Order {
-    /// The passes of a whole search step: which gradients each computes. The exact order's recorded pass counts as one
-    /// that computes both, which is less than it does.
-    pub fn passes(self) -> &'static [Want] {
+    /// The passes of a whole search step: which gradients each computes, and on what numbers.
+    pub fn passes(self) -> &'static [(Want, DType)] {
+        const F: DType = DType::F32;
+        const D: DType = F.dual();
         match self {
-            Order::First => &[ALPHAS, WEIGHTS],
-            Order::Second => &[WEIGHTS, BOTH, ALPHAS, ALPHAS, WEIGHTS],
-            Order::Exact => &[WEIGHTS, BOTH, BOTH, WEIGHTS],
+            Order::First => &[(ALPHAS, F), (WEIGHTS, F)],
+            Order::Second => &[(WEIGHTS, F), (BOTH, F), (ALPHAS, F), (ALPHAS, F), (WEIGHTS, F)],
+            Order::Exact => &[(WEIGHTS, F), (BOTH, F), (ALPHAS, D), (WEIGHTS, F)],
         }
     }
 }
@@ -69,13 +70,16 @@ impl Problem for Classification<'_> {
         Ok((Gradients { weights: pass.weights.take(), alphas: pass.alphas.take() }, pass))
     }
 
+    /// Forward over reverse: the pass for the alphas' gradient, on dual numbers that move along v, has the product in
+    /// its tangents.
     fn product(&mut self, weights: &Tensor, v: &Tensor) -> Result<Vec<Tensor>> {
-        let at = (weights, self.alphas);
-        let run =
-            forward(self.net, Tape::new().inline(), at, self.train, NormMode::Batch, self.running, BOTH)?;
-        let Forward { tape, weights, alphas, loss, .. } = run;
-        let direction = ParamSet { layout: self.net.layout().clone(), flat: v.clone() };
-        let parts: Vec<Tensor> = (0..weights.len()).map(|k| direction.slice(k)).collect();
-        mixed_product(tape, loss, &weights, &alphas, parts)
+        let still = |t: &Tensor| t.to_dtype(t.dtype().dual());
+        let moving = Tensor::dual(weights, v)?;
+        let alphas: Vec<Tensor> = self.alphas.iter().map(still).collect::<Result<_>>()?;
+        let batch = Batch { images: still(&self.train.images)?, labels: self.train.labels.clone() };
+        let at = (&moving, &alphas[..]);
+        let run = forward(self.net, Tape::new(), at, &batch, NormMode::Batch, self.running, ALPHAS)?;
+        let grads = run.tape.into_grad(run.loss, &run.alphas)?.0;
+        Ok(grads.iter().map(|g| g.parts()[1].clone()).collect())
     }
 }

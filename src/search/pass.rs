@@ -91,17 +91,23 @@ impl Pass {
         Ok(Self { loss: value, correct, logits, weights, alphas })
     }
 
-    /// What a training-mode pass over `batch` images of `size` (H, W, C) would run, and the peak of its tensors in
-    /// bytes, those that it is given not counted. Nothing is computed.
-    pub fn plan(net: &dyn Supernet, batch: usize, size: [usize; 3], want: Want) -> Result<(Counters, usize)> {
+    /// What a training-mode pass over `batch` images of `size` (H, W, C) on numbers of type `dtype` would run, and the
+    /// peak of its tensors in bytes, those that it is given not counted. Nothing is computed.
+    pub fn plan(
+        net: &dyn Supernet,
+        batch: usize,
+        size: [usize; 3],
+        want: Want,
+        dtype: DType,
+    ) -> Result<(Counters, usize)> {
         let tape = Tape::dry();
         let meter = tape.meter().cloned().unwrap_or_default();
-        let (batch, weights, alphas, mut running) = phantom_scene(net, batch, size);
+        let (batch, weights, alphas, mut running) = phantom_scene(net, batch, size, dtype);
         let run = forward(net, tape, (&weights, &alphas), &batch, NormMode::Batch, &mut running, want)?;
         let mut wrt = if want.weights { run.weights } else { Vec::new() };
         wrt.extend(if want.alphas { run.alphas } else { Vec::new() });
         let (_gradients, counters) = run.tape.into_grad(run.loss, &wrt)?;
-        let _flat = want.weights.then(|| Tensor::phantom([net.layout().count], DType::F32, &meter));
+        let _flat = want.weights.then(|| Tensor::phantom([net.layout().count], dtype, &meter));
         Ok((counters, meter.peak()))
     }
 
@@ -126,14 +132,15 @@ pub(super) fn phantom_scene(
     net: &dyn Supernet,
     batch: usize,
     [h, w, c]: [usize; 3],
+    dtype: DType,
 ) -> (Batch, Tensor, Vec<Tensor>, RunningStats) {
     let phantom = |shape: Shape, dtype| Tensor::phantom(shape, dtype, &Arc::default());
     let batch = Batch {
-        images: phantom(Shape::from([batch, h, w, c]), DType::F32),
+        images: phantom(Shape::from([batch, h, w, c]), dtype),
         labels: phantom(Shape::from([batch]), DType::U32),
     };
-    let weights = phantom(Shape::from([net.layout().count]), DType::F32);
-    let shape = |k: &CellKind| phantom(Shape::from([k.edges, k.candidates.len()]), DType::F32);
+    let weights = phantom(Shape::from([net.layout().count]), dtype);
+    let shape = |k: &CellKind| phantom(Shape::from([k.edges, k.candidates.len()]), dtype);
     let alphas = net.kinds().iter().map(shape).collect();
     (batch, weights, alphas, RunningStats::new(net.norms(), DType::F32))
 }

@@ -1,12 +1,12 @@
 //! What a search step takes, found by dry runs, and which cells to recompute so that it fits into less memory.
 
-use super::bilevel::{ALPHAS, BOTH, Order, WEIGHTS, mixed_product};
+use super::bilevel::{ALPHAS, BOTH, Order, WEIGHTS};
 use super::pass::{Pass, Want, forward, phantom_scene};
 use crate::error::Result;
 use crate::nn::NormMode;
 use crate::space::Supernet;
 use crate::space::cnn::CnnSupernet;
-use crate::tape::{Counters, ParamSet, Tape};
+use crate::tape::{Counters, Tape};
 use crate::tensor::DType;
 
 /// Cells up to which more sets of cells are tried than the obvious ones.
@@ -34,19 +34,20 @@ pub struct StepPlan {
 /// weights and momentum.
 #[derive(Clone, Copy, PartialEq)]
 enum Phase {
-    Pass(Want, usize),
-    /// The exact Hessian-vector product, which keeps all cells.
-    Product(usize),
+    Pass(Want, DType, usize),
     Evaluation,
 }
 
 impl Order {
     fn phases(self) -> &'static [Phase] {
-        use Phase::{Evaluation, Pass, Product};
+        use Phase::{Evaluation, Pass};
+        const F: DType = DType::F32;
+        const D: DType = F.dual();
         match self {
-            Self::First => &[Evaluation, Pass(ALPHAS, 0), Pass(WEIGHTS, 0)],
-            Self::Second => &[Evaluation, Pass(BOTH, 1), Pass(ALPHAS, 2), Pass(WEIGHTS, 0)],
-            Self::Exact => &[Evaluation, Pass(BOTH, 1), Pass(WEIGHTS, 0), Product(1)],
+            Self::First => &[Evaluation, Pass(ALPHAS, F, 0), Pass(WEIGHTS, F, 0)],
+            Self::Second => &[Evaluation, Pass(BOTH, F, 1), Pass(ALPHAS, F, 2), Pass(WEIGHTS, F, 0)],
+            // the dual weights are two vectors
+            Self::Exact => &[Evaluation, Pass(BOTH, F, 1), Pass(ALPHAS, D, 3), Pass(WEIGHTS, F, 0)],
         }
     }
 }
@@ -55,26 +56,26 @@ impl Workload {
     /// What a step of `net` takes.
     pub fn plan(&self, net: &dyn Supernet) -> Result<StepPlan> {
         let mut counters = Counters::default();
-        for &want in self.order.passes() {
-            counters += Pass::plan(net, self.batch, self.image, want)?.0;
+        for &(want, dtype) in self.order.passes() {
+            let mut pass = Pass::plan(net, self.batch, self.image, want, dtype)?.0;
+            let parts = (dtype.size() / DType::F32.size()) as u64;
+            pass.cost.flops *= dtype.products();
+            pass.cost.reads *= parts;
+            pass.cost.writes *= parts;
+            counters += pass;
         }
         Ok(StepPlan { counters, peak: self.peak(net)? })
     }
 
     /// Bytes that tensors hold at once, at the most, in steps and evaluations.
     pub fn peak(&self, net: &dyn Supernet) -> Result<usize> {
-        self.peak_of(net, |_| true)
-    }
-
-    fn peak_of(&self, net: &dyn Supernet, counts: impl Fn(&Phase) -> bool) -> Result<usize> {
         let vector = net.layout().count * DType::F32.size();
         let mut most = 0;
-        for phase in self.order.phases().iter().filter(|phase| counts(phase)) {
+        for phase in self.order.phases() {
             most = most.max(match *phase {
-                Phase::Pass(want, vectors) => {
-                    vectors * vector + Pass::plan(net, self.batch, self.image, want)?.1
+                Phase::Pass(want, dtype, vectors) => {
+                    vectors * vector + Pass::plan(net, self.batch, self.image, want, dtype)?.1
                 }
-                Phase::Product(vectors) => vectors * vector + self.product(net)?,
                 Phase::Evaluation => self.evaluation(net)?,
             });
         }
@@ -94,31 +95,18 @@ impl Workload {
         let want = Want { weights: false, alphas: false };
         let tape = Tape::dry_inference();
         let meter = tape.meter().cloned().unwrap_or_default();
-        let (batch, weights, alphas, mut running) = phantom_scene(net, self.batch, self.image);
+        let (batch, weights, alphas, mut running) = phantom_scene(net, self.batch, self.image, DType::F32);
         forward(net, tape, (&weights, &alphas), &batch, NormMode::Running, &mut running, want)?;
-        Ok(meter.peak())
-    }
-
-    fn product(&self, net: &dyn Supernet) -> Result<usize> {
-        let tape = Tape::dry().inline();
-        let meter = tape.meter().cloned().unwrap_or_default();
-        let (batch, weights, alphas, mut running) = phantom_scene(net, self.batch, self.image);
-        let run = forward(net, tape, (&weights, &alphas), &batch, NormMode::Batch, &mut running, BOTH)?;
-        let direction = ParamSet::phantom(net.layout(), DType::F32);
-        let parts = (0..run.weights.len()).map(|k| direction.slice(k));
-        mixed_product(run.tape, run.loss, &run.weights, &run.alphas, parts)?;
         Ok(meter.peak())
     }
 
     /// Recomputes those cells of `net` that cost the fewest multiply-adds among those with which the peak `fits` or, if
     /// there are none, those with the smallest peak; which comes back.
     pub fn fit(&self, net: &mut CnnSupernet, fits: impl Fn(usize) -> bool) -> Result<usize> {
-        let product = |phase: &Phase| matches!(phase, Phase::Product(_));
-        let fixed = self.peak_of(net, product)?; // whatever is recomputed, and slow to plan
         let mut least: Option<(usize, Vec<usize>)> = None;
         for cells in self.candidates(net)? {
             net.recompute(&cells);
-            let peak = fixed.max(self.peak_of(net, |phase| !product(phase))?);
+            let peak = self.peak(net)?;
             if fits(peak) {
                 return Ok(peak);
             }
@@ -160,7 +148,7 @@ impl Workload {
         let cells = net.cells();
         let mut measure = |cells: &[usize]| -> Result<(u64, usize)> {
             net.recompute(cells);
-            let macs = Pass::plan(net, self.batch, self.image, ALPHAS)?.0.cost.macs;
+            let macs = Pass::plan(net, self.batch, self.image, ALPHAS, DType::F32)?.0.cost.macs;
             Ok((macs, self.kept(net)?))
         };
         let (macs, bytes) = measure(&[])?;
@@ -173,7 +161,7 @@ impl Workload {
 
     /// Bytes that a forward keeps for the pullback.
     fn kept(&self, net: &dyn Supernet) -> Result<usize> {
-        let (batch, weights, alphas, mut running) = phantom_scene(net, self.batch, self.image);
+        let (batch, weights, alphas, mut running) = phantom_scene(net, self.batch, self.image, DType::F32);
         let run =
             forward(net, Tape::dry(), (&weights, &alphas), &batch, NormMode::Batch, &mut running, ALPHAS)?;
         Ok(run.tape.meter().map_or(0, |meter| meter.live()))

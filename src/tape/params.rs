@@ -126,7 +126,7 @@ impl ParamSet {
     pub fn gather(layout: &Layout, parts: &[Tensor]) -> Tensor {
         let dtype = parts.first().map_or(DType::F32, Tensor::dtype);
         let mut flat = Tensor::scratch([layout.count], dtype);
-        crate::on_real!(dtype, R => {
+        crate::on_plain!(dtype, R => {
             let to = flat.make_mut::<R>();
             for (entry, part) in layout.entries.iter().zip(parts) {
                 to[entry.offset..][..entry.shape.count()].copy_from_slice(part.as_slice::<R>());

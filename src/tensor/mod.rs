@@ -3,11 +3,14 @@
 //! Immutable by convention; [`Tensor::make_mut`] copies first when the block is shared. No strides: what is not
 //! dense is copied by an operation.
 
+mod dual;
 mod shape;
 
+pub use crate::device::dual::Dual;
 use crate::device::memory::{Block, Meter};
 pub use crate::device::real::{DType, Real, Wide};
 use crate::error::{Error, Result};
+use crate::on_real;
 pub use shape::Shape;
 use std::sync::Arc;
 
@@ -29,6 +32,12 @@ impl Element for f32 {
 }
 impl Element for f64 {
     const DTYPE: DType = DType::F64;
+}
+impl Element for Dual<f32> {
+    const DTYPE: DType = DType::D32;
+}
+impl Element for Dual<f64> {
+    const DTYPE: DType = DType::D64;
 }
 impl Element for u8 {
     const DTYPE: DType = DType::U8;
@@ -74,14 +83,13 @@ impl Tensor {
             other => Err(Error::shape("tensor", format!("{other:?} is not a floating-point type"))),
         }
     }
-    /// A scalar: shape `()`.
+    /// A scalar: shape `()`, and tangent zero if it is a dual number.
     pub fn scalar(value: f64, dtype: DType) -> Self {
         let mut t = Self::scratch([], dtype);
         match dtype {
-            DType::F64 => t.make_mut::<f64>()[0] = value,
-            DType::F32 => t.make_mut::<f32>()[0] = value as f32,
             DType::U8 => t.make_mut::<u8>()[0] = value as u8,
             DType::U32 => t.make_mut::<u32>()[0] = value as u32,
+            real => on_real!(real, R => t.make_mut::<R>()[0] = R::of(value)),
         }
         t
     }
@@ -158,9 +166,10 @@ impl Tensor {
         assert_eq!(shape.count(), self.count(), "reshape keeps the number of elements");
         Self { shape, ..self.clone() }
     }
-    /// The elements as `f64` (a copy), whatever the floating-point type.
+    /// The elements as `f64` (a copy). Panics on dual numbers, whose tangents would be lost: see [`Tensor::parts`].
     pub fn to_f64(&self) -> Vec<f64> {
         match self.dtype {
+            DType::D32 | DType::D64 => panic!("a dual number is not one number"),
             DType::F64 => self.as_slice::<f64>().to_vec(),
             DType::F32 => self.as_slice::<f32>().iter().map(|&x| x as f64).collect(),
             DType::U8 => self.as_slice::<u8>().iter().map(|&x| x as f64).collect(),
@@ -172,6 +181,7 @@ impl Tensor {
         match self.dtype {
             DType::F32 => self.as_slice::<f32>().iter().all(|x| x.is_finite()),
             DType::F64 => self.as_slice::<f64>().iter().all(|x| x.is_finite()),
+            DType::D32 | DType::D64 => self.parts().iter().all(Self::is_finite),
             DType::U8 | DType::U32 => true,
         }
     }
@@ -180,25 +190,53 @@ impl Tensor {
         assert_eq!(self.count(), 1, "item of a tensor of shape {}", self.shape);
         self.to_f64()[0]
     }
-    /// Converts to `F32` or `F64`; shares the storage if there is nothing to do.
+    /// Converts to another floating-point type; shares the storage if there is nothing to do. Tangents become zero.
     pub fn to_dtype(&self, dtype: DType) -> Result<Self> {
-        if dtype == self.dtype { Ok(self.clone()) } else { Self::from_f64(self.shape, &self.to_f64(), dtype) }
+        match dtype {
+            same if same == self.dtype => Ok(self.clone()),
+            DType::D32 | DType::D64 => {
+                Self::dual(&self.to_dtype(dtype.plain())?, &Self::zeros(self.shape, dtype.plain()))
+            }
+            plain => Self::from_f64(self.shape, &self.to_f64(), plain),
+        }
     }
 }
 
 impl std::fmt::Debug for Tensor {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
         write!(f, "{:?}{}", self.dtype, self.shape)?;
-        if self.block.meter().is_none() {
-            write!(f, " {:?}", self.view(0, [self.count().min(8)]).to_f64())?;
+        if self.block.meter().is_some() {
+            return Ok(());
         }
-        Ok(())
+        let first = self.view(0, [self.count().min(8)]);
+        match self.dtype {
+            DType::D32 | DType::D64 => write!(f, " {:?}", first.parts()),
+            _ => write!(f, " {:?}", first.to_f64()),
+        }
     }
 }
 
-/// Runs `$body` with `$r` standing for the `f32` or `f64` that `$dtype` names.
+/// Runs `$body` with `$r` standing for the number type that `$dtype` names: `f32`, `f64` or the dual numbers of either.
 #[macro_export]
 macro_rules! on_real {
+    ($dtype:expr, $r:ident => $body:expr) => {
+        match $dtype {
+            $crate::tensor::DType::D32 => {
+                type $r = $crate::tensor::Dual<f32>;
+                $body
+            }
+            $crate::tensor::DType::D64 => {
+                type $r = $crate::tensor::Dual<f64>;
+                $body
+            }
+            plain => $crate::on_plain!(plain, $r => $body),
+        }
+    };
+}
+
+/// [`on_real`] for what never sees dual numbers, such as optimisers.
+#[macro_export]
+macro_rules! on_plain {
     ($dtype:expr, $r:ident => $body:expr) => {
         match $dtype {
             $crate::tensor::DType::F32 => {

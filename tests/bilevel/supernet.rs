@@ -7,11 +7,14 @@
 use super::{agrees, bits, dot, moved, relative};
 use oche::data::loader::Batch;
 use oche::nn::{Context, Conv2d, Linear, Norm, NormMode, RunningStats, Sgd};
+use oche::ops::cross_entropy::CrossEntropy;
 use oche::ops::pointwise::Mul;
 use oche::ops::pool::{AvgPool, GlobalAvgPool};
+use oche::ops::softmax::Softmax;
 use oche::ops::weighted_sum::WeightedSum;
 use oche::ops::window::Window;
-use oche::search::{Hyper, Order, Pass, Searcher, Want};
+use oche::search::bilevel::mixed_product;
+use oche::search::{Hyper, Order, Pass, Searcher, Want, Workload};
 use oche::space::cnn::{CnnConfig, CnnSupernet};
 use oche::space::genotype::CANDIDATES;
 use oche::space::{CellKind, Genotype, Supernet};
@@ -311,4 +314,100 @@ fn a_one_hot_mix_is_that_operation_alone() {
             }
         }
     }
+}
+
+/// d2 L_train / dalpha dw . v for v = grad_w' L_valid(w', alpha), from the recorded pullback of the supernet.
+fn recorded_product(scene: &mut Scene, direct: &[Tensor], v: &Tensor) -> Vec<Tensor> {
+    let s = &mut scene.searcher;
+    let mut tape = Tape::new();
+    let weights = s.weights.bind(&mut tape, true);
+    let alphas: Vec<Var> = s.alphas.iter().map(|a| tape.leaf(a.clone())).collect();
+    let mix: Vec<Var> = alphas.iter().map(|&a| tape.apply(Softmax, &[a]).unwrap()).collect();
+    let images = tape.constant(scene.train.images.clone());
+    let labels = tape.constant(scene.train.labels.clone());
+    let mut running = s.running.clone();
+    let mode = NormMode::Batch;
+    let mut cx = Context { tape: &mut tape, weights: &weights, mode, fused: false, running: &mut running };
+    let logits = s.net().forward(&mut cx, images, &mix).unwrap();
+    let loss = tape.apply(CrossEntropy, &[logits, labels]).unwrap();
+    let direction = ParamSet { layout: s.weights.layout.clone(), flat: v.clone() };
+    let parts = (0..weights.len()).map(|k| direction.slice(k));
+    let product = mixed_product(tape, loss, &weights, &alphas, parts).unwrap();
+    moved(direct, -XI, &product)
+}
+
+/// The exact gradient, whose product comes from dual numbers, and the same from the recorded pullback.
+fn by_both(scene: &mut Scene) -> [Vec<Tensor>; 2] {
+    let exact = scene.gradient(Order::Exact);
+    let s = &scene.searcher;
+    let mut running = s.running.clone();
+    let mut pass = |weights: &Tensor, batch: &Batch, alphas: bool| {
+        let want = Want { weights: true, alphas };
+        Pass::run(s.net(), (weights, &s.alphas), batch, &mut running, false, want).unwrap()
+    };
+    let step = pass(&s.weights.flat, &scene.train, false).weights.unwrap();
+    let at = s.hyper.sgd.virtual_step(&s.weights.flat, &s.momentum, &step, XI);
+    let outer = pass(&at, &scene.valid, true);
+    let (direct, v) = (outer.alphas.unwrap(), outer.weights.unwrap());
+    [exact, recorded_product(scene, &direct, &v)]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 48, rng_seed: RngSeed::Fixed(3), failure_persistence: None, ..Default::default()
+    })]
+
+    #[test]
+    fn dual_numbers_give_the_product_of_the_recorded_pullback(
+        [cells, nodes] in [1usize..5, 1usize..4],
+        channels in prop::sample::select(vec![1usize, 2, 3, 5, 8, 16]),
+        candidates in prop::sample::subsequence(&CANDIDATES[..], 2..=CANDIDATES.len()),
+        fused: bool,
+        batch in 2usize..5,
+        seed in 0u64..1000,
+    ) {
+        let candidates = candidates.iter().map(|c| c.to_string()).collect();
+        let config =
+            CnnConfig { channels, cells, nodes, candidates, classes: 3, fused, ..Default::default() };
+        let net = CnnSupernet::new(&config);
+        prop_assume!(net.is_ok()); // an odd number of channels cannot always be halved
+        let mut scene = Scene::new(Box::new(net.unwrap()), HEAVY, batch, seed);
+        let [dual, recorded] = by_both(&mut scene);
+        let error = relative(&dual, &recorded);
+        prop_assert!(error < 1e-10, "{error:e}");
+    }
+}
+
+/// In float32, the type of a search, the dual numbers agree with float64 as far as the plain ones do.
+#[test]
+fn the_exact_gradient_in_single_precision() {
+    for seed in 0..3 {
+        let mut scene = Scene::cnn(3, 2, &CANDIDATES[..8], HEAVY, 4, seed);
+        let [wide, _] = by_both(&mut scene);
+        let single = |t: &Tensor| t.to_dtype(DType::F32).unwrap();
+        let batch = |b: &Batch| Batch { images: single(&b.images), labels: b.labels.clone() };
+        let (train, valid) = (batch(&scene.train), batch(&scene.valid));
+        let net = Box::new(cnn(3, 2, &CANDIDATES[..8]));
+        let mut s = Searcher::new(net, scene.searcher.hyper, seed, DType::F32).unwrap();
+        s.momentum = single(&scene.searcher.momentum);
+        let gradient = s.arch_gradient(Order::Exact, &train, &valid, XI).unwrap().0;
+        let gradient: Vec<Tensor> = gradient.iter().map(|g| g.to_dtype(DType::F64).unwrap()).collect();
+        let error = relative(&gradient, &wide);
+        assert!(error < 1e-3, "seed {seed}: {error:e}");
+    }
+}
+
+/// The dual pass is planned at its size: twice the bytes, three times the products.
+#[test]
+fn the_plan_of_a_dual_pass() {
+    let net = cnn(2, 2, &CANDIDATES[..8]);
+    let alphas = Want { weights: false, alphas: true };
+    let plan = |dtype| Pass::plan(&net, 4, [8, 8, 3], alphas, dtype).unwrap();
+    let ((plain, peak), (dual, dual_peak)) = (plan(DType::F32), plan(DType::D32));
+    assert_eq!(plain, dual);
+    assert!(dual_peak as f64 > 1.8 * peak as f64 && dual_peak <= 2 * peak, "{dual_peak} {peak}"); // indices stay
+    let load = |order| Workload { order, batch: 4, image: [8, 8, 3] };
+    let [second, exact] = [Order::Second, Order::Exact].map(|o| load(o).plan(&net).unwrap().counters.cost);
+    assert_eq!(second.bytes(DType::F32), exact.bytes(DType::F32)); // one pass of twice the bytes for two
+    assert_eq!(exact.flops - second.flops, plain.cost.flops);
 }

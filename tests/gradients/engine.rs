@@ -38,7 +38,8 @@ fn only_what_leads_to_the_wanted_inputs_is_differentiated() {
 #[test]
 fn a_supernets_alphas_alone_need_fewer_operations_than_with_weights() {
     let net = CnnSupernet::new(&CnnConfig { channels: 2, cells: 2, nodes: 2, ..Default::default() }).unwrap();
-    let plan = |weights, alphas| Pass::plan(&net, 2, [8, 8, 3], Want { weights, alphas }).unwrap();
+    let plan =
+        |weights, alphas| Pass::plan(&net, 2, [8, 8, 3], Want { weights, alphas }, DType::F32).unwrap();
     let [(none, _), (alphas, _), (weights, _), (both, peak)] =
         [plan(false, false), plan(false, true), plan(true, false), plan(true, true)];
     assert!(none.launches < alphas.launches && alphas.launches < weights.launches);

@@ -1,5 +1,6 @@
 //! Operations and their derivatives in float64: the registry of cases, random sizes, and the engine's promises.
 
+mod dual;
 mod engine;
 mod fused;
 mod random;
@@ -54,8 +55,13 @@ fn leaves(tape: &mut Tape, xs: &[Tensor]) -> Vec<Var> {
 /// The result of `case`, and the gradient of a scalar of it in `dtype` (none for order 0).
 fn evaluate(case: &Case, seed: u64, order: u8, dtype: DType) -> (Tensor, Vec<Tensor>) {
     let xs: Vec<Tensor> = case.draw(seed).unwrap().iter().map(|x| x.to_dtype(dtype).unwrap()).collect();
+    evaluate_at(case, &xs, order)
+}
+
+/// [`evaluate`] at given inputs.
+fn evaluate_at(case: &Case, xs: &[Tensor], order: u8) -> (Tensor, Vec<Tensor>) {
     let mut tape = Tape::new();
-    let vars = leaves(&mut tape, &xs);
+    let vars = leaves(&mut tape, xs);
     let y = case.run(&mut tape, &vars).unwrap();
     let s = scalar_of(&mut tape, y, &vars, order);
     let wrt = if order == 0 { &[][..] } else { &vars };

@@ -9,7 +9,7 @@ use proptest::test_runner::RngSeed;
 
 fn macs(load: &Workload, net: &CnnSupernet) -> u64 {
     let want = Want { weights: false, alphas: true };
-    Pass::plan(net, load.batch, load.image, want).unwrap().0.cost.macs
+    Pass::plan(net, load.batch, load.image, want, oche::tensor::DType::F32).unwrap().0.cost.macs
 }
 
 proptest! {

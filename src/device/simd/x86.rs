@@ -15,6 +15,10 @@ pub fn avx2<R: Real, V: Vector<Elem = R>, K: Kernel<R>>(kernel: K) -> K::Output 
 macro_rules! masked {
     ($compare:ident, $blend:ident, $keep:ident) => {
         #[inline(always)]
+        fn choose(self, other: Self, a: Self, b: Self) -> Self {
+            Self(unsafe { $blend($compare::<_CMP_GT_OQ>(self.0, other.0), b.0, a.0) })
+        }
+        #[inline(always)]
         fn pick(self, tap: Self, best: Self, index: Self) -> (Self, Self) {
             unsafe {
                 let above = $compare::<_CMP_GT_OQ>(self.0, best.0);
@@ -26,15 +30,15 @@ macro_rules! masked {
         fn only(self, index: Self, tap: Self) -> Self {
             Self(unsafe { $keep($compare::<_CMP_EQ_OQ>(index.0, tap.0), self.0) })
         }
-        #[inline(always)]
-        fn where_positive(self, x: Self) -> Self {
-            Self(unsafe { $keep($compare::<_CMP_GT_OQ>(x.0, Self::zero().0), self.0) })
-        }
     };
 }
 
 macro_rules! blended {
     ($compare:ident, $blend:ident, $or:ident, $and:ident) => {
+        #[inline(always)]
+        fn choose(self, other: Self, a: Self, b: Self) -> Self {
+            Self(unsafe { $blend(b.0, a.0, $compare::<_CMP_GT_OQ>(self.0, other.0)) })
+        }
         #[inline(always)]
         fn pick(self, tap: Self, best: Self, index: Self) -> (Self, Self) {
             unsafe {
@@ -47,9 +51,48 @@ macro_rules! blended {
         fn only(self, index: Self, tap: Self) -> Self {
             Self(unsafe { $and($compare::<_CMP_EQ_OQ>(index.0, tap.0), self.0) })
         }
+    };
+}
+
+/// Pairs by the permutation of two registers that 512 bits have, given what goes to the even and odd elements, and to
+/// the lower and upper half.
+macro_rules! permuted_pairs {
+    ($elem:ident, $load:ident, $store:ident, $permute:ident, [$even:expr, $odd:expr], [$low:expr, $high:expr]) => {
         #[inline(always)]
-        fn where_positive(self, x: Self) -> Self {
-            Self(unsafe { $and($compare::<_CMP_GT_OQ>(x.0, Self::zero().0), self.0) })
+        unsafe fn load_pairs(from: *const $elem) -> [Self; 2] {
+            unsafe {
+                let (low, high) = ($load(from), $load(from.add(Self::LANES)));
+                [Self($permute(low, $even, high)), Self($permute(low, $odd, high))]
+            }
+        }
+        #[inline(always)]
+        unsafe fn store_pairs([even, odd]: [Self; 2], to: *mut $elem) {
+            unsafe {
+                $store(to, $permute(even.0, $low, odd.0));
+                $store(to.add(Self::LANES), $permute(even.0, $high, odd.0));
+            }
+        }
+    };
+}
+
+/// Pairs by shuffles within 128 bits; 256 bits are put in order before or after.
+macro_rules! shuffled_pairs {
+    ($elem:ident, $load:ident, $store:ident, |$a:ident, $b:ident| $split:expr, $join:expr) => {
+        #[inline(always)]
+        unsafe fn load_pairs(from: *const $elem) -> [Self; 2] {
+            unsafe {
+                let ($a, $b) = ($load(from), $load(from.add(Self::LANES)));
+                let [even, odd] = $split;
+                [Self(even), Self(odd)]
+            }
+        }
+        #[inline(always)]
+        unsafe fn store_pairs([Self($a), Self($b)]: [Self; 2], to: *mut $elem) {
+            unsafe {
+                let [low, high] = $join;
+                $store(to, low);
+                $store(to.add(Self::LANES), high);
+            }
         }
     };
 }
@@ -119,6 +162,20 @@ vector!(
     _mm512_mul_ps,
     _mm512_max_ps,
     {
+        permuted_pairs!(
+            f32,
+            _mm512_loadu_ps,
+            _mm512_storeu_ps,
+            _mm512_permutex2var_ps,
+            [
+                _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30),
+                _mm512_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31)
+            ],
+            [
+                _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23),
+                _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31)
+            ]
+        );
         masked!(_mm512_cmp_ps_mask, _mm512_mask_blend_ps, _mm512_maskz_mov_ps);
         #[inline(always)]
         unsafe fn load_u8(from: *const u8) -> Self {
@@ -145,6 +202,22 @@ vector!(
     _mm256_mul_ps,
     _mm256_max_ps,
     {
+        shuffled_pairs!(
+            f32,
+            _mm256_loadu_ps,
+            _mm256_storeu_ps,
+            |a, b| {
+                let (even, odd) = (_mm256_shuffle_ps::<0x88>(a, b), _mm256_shuffle_ps::<0xDD>(a, b));
+                [
+                    _mm256_castpd_ps(_mm256_permute4x64_pd::<0xD8>(_mm256_castps_pd(even))),
+                    _mm256_castpd_ps(_mm256_permute4x64_pd::<0xD8>(_mm256_castps_pd(odd))),
+                ]
+            },
+            {
+                let (low, high) = (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+                [_mm256_permute2f128_ps::<0x20>(low, high), _mm256_permute2f128_ps::<0x31>(low, high)]
+            }
+        );
         blended!(_mm256_cmp_ps, _mm256_blendv_ps, _mm256_or_ps, _mm256_and_ps);
         #[inline(always)]
         unsafe fn load_u8(from: *const u8) -> Self {
@@ -178,6 +251,13 @@ vector!(
     _mm_mul_ps,
     _mm_max_ps,
     {
+        shuffled_pairs!(
+            f32,
+            _mm_loadu_ps,
+            _mm_storeu_ps,
+            |a, b| [_mm_shuffle_ps::<0x88>(a, b), _mm_shuffle_ps::<0xDD>(a, b)],
+            [_mm_unpacklo_ps(a, b), _mm_unpackhi_ps(a, b)]
+        );
         blended!(_mm_cmp_ps, _mm_blendv_ps, _mm_or_ps, _mm_and_ps);
     }
 );
@@ -196,6 +276,14 @@ vector!(
     _mm512_mul_pd,
     _mm512_max_pd,
     {
+        permuted_pairs!(
+            f64,
+            _mm512_loadu_pd,
+            _mm512_storeu_pd,
+            _mm512_permutex2var_pd,
+            [_mm512_setr_epi64(0, 2, 4, 6, 8, 10, 12, 14), _mm512_setr_epi64(1, 3, 5, 7, 9, 11, 13, 15)],
+            [_mm512_setr_epi64(0, 8, 1, 9, 2, 10, 3, 11), _mm512_setr_epi64(4, 12, 5, 13, 6, 14, 7, 15)]
+        );
         masked!(_mm512_cmp_pd_mask, _mm512_mask_blend_pd, _mm512_maskz_mov_pd);
         #[inline(always)]
         unsafe fn load_u8(from: *const u8) -> Self {
@@ -222,6 +310,19 @@ vector!(
     _mm256_mul_pd,
     _mm256_max_pd,
     {
+        shuffled_pairs!(
+            f64,
+            _mm256_loadu_pd,
+            _mm256_storeu_pd,
+            |a, b| [
+                _mm256_permute4x64_pd::<0xD8>(_mm256_unpacklo_pd(a, b)),
+                _mm256_permute4x64_pd::<0xD8>(_mm256_unpackhi_pd(a, b))
+            ],
+            {
+                let (low, high) = (_mm256_unpacklo_pd(a, b), _mm256_unpackhi_pd(a, b));
+                [_mm256_permute2f128_pd::<0x20>(low, high), _mm256_permute2f128_pd::<0x31>(low, high)]
+            }
+        );
         blended!(_mm256_cmp_pd, _mm256_blendv_pd, _mm256_or_pd, _mm256_and_pd);
     }
 );
@@ -240,6 +341,13 @@ vector!(
     _mm_mul_pd,
     _mm_max_pd,
     {
+        shuffled_pairs!(
+            f64,
+            _mm_loadu_pd,
+            _mm_storeu_pd,
+            |a, b| [_mm_unpacklo_pd(a, b), _mm_unpackhi_pd(a, b)],
+            [_mm_unpacklo_pd(a, b), _mm_unpackhi_pd(a, b)]
+        );
         blended!(_mm_cmp_pd, _mm_blendv_pd, _mm_or_pd, _mm_and_pd);
     }
 );

@@ -3,7 +3,7 @@
 //! Channels are innermost, so the constants repeat with period C. They are expanded to a row of at least 64 elements;
 //! loops then run over equal-length rows whatever C is.
 
-use crate::device::simd::{self, Kernel, Vector, dispatch};
+use crate::device::simd::{self, Kernel, Vector, dispatch_widest};
 use crate::tape::Out;
 use crate::tensor::{Element, Real, Tensor};
 use rayon::prelude::*;
@@ -35,7 +35,7 @@ pub fn apply<R: Real + Element>(
     let rows = expand(constants);
     let (x, y) = (x.as_slice::<R>(), out.value.make_mut::<R>());
     y.par_chunks_mut(chunk(c)).zip(x.par_chunks(chunk(c))).for_each(|(y, x)| {
-        dispatch(usize::MAX, Apply { a: x, b: x, y, rows: &rows, accumulate, f: |x, _, p| f(x, p) });
+        dispatch_widest(Apply { a: x, b: x, y, rows: &rows, accumulate, f: |x, _, p| f(x, p) });
     });
 }
 
@@ -52,7 +52,7 @@ pub fn apply2<R: Real + Element>(
     let rows = expand(constants);
     let y = out.value.make_mut::<R>();
     y.par_chunks_mut(size).zip(a.par_chunks(size).zip(b.par_chunks(size))).for_each(|(y, (a, b))| {
-        dispatch(usize::MAX, Apply { a, b, y, rows: &rows, accumulate, f });
+        dispatch_widest(Apply { a, b, y, rows: &rows, accumulate, f });
     });
 }
 
@@ -232,10 +232,10 @@ pub fn part_sums<R: Real, T: Terms<S>, const S: usize>(
     c: usize,
     rows: [&[R]; 2],
     terms: T,
-) -> [Vec<f64>; S] {
-    dispatch(usize::MAX, Sums { a, b, rows, terms }).map(|part| {
-        let mut total = vec![0.0; c];
-        part.iter().enumerate().for_each(|(i, x)| total[i % c] += x.f64());
+) -> [Vec<R::Wide>; S] {
+    dispatch_widest(Sums { a, b, rows, terms }).map(|part| {
+        let mut total = vec![R::Wide::ZERO; c];
+        part.iter().enumerate().for_each(|(i, x)| total[i % c] += x.wide());
         total
     })
 }
@@ -249,28 +249,28 @@ pub fn apply_part<R: Real>(
     accumulate: bool,
     f: impl Fn(R, R, [R; 4]) -> R + Copy,
 ) {
-    dispatch(usize::MAX, Apply { a, b, y, rows, accumulate, f });
+    dispatch_widest(Apply { a, b, y, rows, accumulate, f });
 }
 
-/// Per channel, the sums of `terms` over all pixels; chunk by chunk, then in `f64` and in order.
+/// Per channel, the sums of `terms` over all pixels; chunk by chunk, then in double precision and in order.
 pub fn sums<R: Real, T: Terms<S>, const S: usize>(
     a: &[R],
     b: &[R],
     constants: &[&[R]],
     terms: T,
-) -> [Vec<f64>; S] {
+) -> [Vec<R::Wide>; S] {
     let c = constants[0].len();
     let (size, rows) = (chunk(c), expand(constants));
     let rows = [&rows[0][..], &rows[rows.len() - 1][..]];
     let parts: Vec<[Vec<R>; S]> = a
         .par_chunks(size)
         .zip(b.par_chunks(size))
-        .map(|(a, b)| dispatch(usize::MAX, Sums { a, b, rows, terms }))
+        .map(|(a, b)| dispatch_widest(Sums { a, b, rows, terms }))
         .collect();
     std::array::from_fn(|s| {
-        let mut total = vec![0.0; c];
+        let mut total = vec![R::Wide::ZERO; c];
         for part in &parts {
-            part[s].iter().enumerate().for_each(|(i, x)| total[i % c] += x.f64());
+            part[s].iter().enumerate().for_each(|(i, x)| total[i % c] += x.wide());
         }
         total
     })
@@ -285,6 +285,6 @@ pub fn reduce<R: Real + Element>(a: &[R], b: Option<&[R]>, out: &mut Out) {
     };
     let accumulate = out.accumulate;
     for (y, t) in out.value.make_mut::<R>().iter_mut().zip(total) {
-        *y = if accumulate { *y + R::of(t) } else { R::of(t) };
+        *y = if accumulate { *y + R::narrow(t) } else { R::narrow(t) };
     }
 }

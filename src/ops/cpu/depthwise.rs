@@ -63,7 +63,7 @@ pub fn weight_grad<R: Real>(w: &Window, dims: [usize; 4], x: &[R], dy: &[R], dw:
     let batch = dims[0].div_ceil(PARTS);
     let (image, out) = (x.len() / dims[0], dy.len() / dims[0]);
     let groups = groups(w.kernel);
-    let mut parts = Scratch::<f64>::new(dims[0].div_ceil(batch) * taps * channels);
+    let mut parts = Scratch::<R::Wide>::new(dims[0].div_ceil(batch) * taps * channels);
     let images = x.par_chunks(image * batch).zip(dy.par_chunks(out * batch));
     parts.par_chunks_mut(taps * channels).zip(images).for_each_init(
         || (plan.copy_of_image(), Scratch::new(taps * plan.spacing.period)),
@@ -76,12 +76,12 @@ pub fn weight_grad<R: Real>(w: &Window, dims: [usize; 4], x: &[R], dy: &[R], dw:
             plan.fold(sums, part);
         },
     );
-    let mut total = vec![0.0; taps * channels];
+    let mut total = vec![R::Wide::ZERO; taps * channels];
     for part in parts.chunks(taps * channels) {
-        total.iter_mut().zip(part).for_each(|(sum, x)| *sum += x);
+        total.iter_mut().zip(part).for_each(|(sum, &x)| *sum += x);
     }
     for (i, dw) in dw.iter_mut().enumerate() {
-        let sum = R::of(total[i % taps * channels + i / taps]);
+        let sum = R::narrow(total[i % taps * channels + i / taps]);
         *dw = if accumulate { *dw + sum } else { sum };
     }
 }

@@ -1,8 +1,8 @@
 //! Loops over equal-length slices, cut into chunks of a fixed size: the same bits for any number of threads.
 
-use crate::device::simd::{Kernel, Vector, dispatch};
+use crate::device::simd::{Kernel, Vector, dispatch_widest};
 use crate::tape::Out;
-use crate::tensor::{Element, Real, Tensor};
+use crate::tensor::{Element, Real, Tensor, Wide};
 use rayon::prelude::*;
 
 /// Elements of one work item: 64 KiB of `f32`.
@@ -28,7 +28,7 @@ pub fn map1<R: Real + Element>(x: &Tensor, out: &mut Out, f: impl Fn(R) -> R + S
     let (x, y) = (x.as_slice::<R>(), out.value.make_mut::<R>());
     y.par_chunks_mut(CHUNK)
         .zip(x.par_chunks(CHUNK))
-        .for_each(|(y, x)| dispatch(usize::MAX, Map1(x, y, accumulate, f)));
+        .for_each(|(y, x)| dispatch_widest(Map1(x, y, accumulate, f)));
 }
 
 struct Map2<'a, R, F>(&'a [R], &'a [R], &'a mut [R], bool, F);
@@ -56,12 +56,12 @@ pub fn map2<R: Real + Element>(
     let (a, b, y) = (a.as_slice::<R>(), b.as_slice::<R>(), out.value.make_mut::<R>());
     y.par_chunks_mut(CHUNK)
         .zip(a.par_chunks(CHUNK).zip(b.par_chunks(CHUNK)))
-        .for_each(|(y, (a, b))| dispatch(usize::MAX, Map2(a, b, y, accumulate, f)));
+        .for_each(|(y, (a, b))| dispatch_widest(Map2(a, b, y, accumulate, f)));
 }
 
 /// The sum over chunk starts 0, CHUNK, ... below `count` of `part(start)`, added in that order.
-pub fn sum_chunks(count: usize, part: impl Fn(usize) -> f64 + Sync + Send) -> f64 {
+pub fn sum_chunks<W: Wide>(count: usize, part: impl Fn(usize) -> W + Sync + Send) -> W {
     let starts: Vec<usize> = (0..count).step_by(CHUNK).collect();
-    let parts: Vec<f64> = starts.into_par_iter().map(part).collect();
-    parts.iter().sum()
+    let parts: Vec<W> = starts.into_par_iter().map(part).collect();
+    parts.into_iter().sum()
 }

@@ -33,8 +33,8 @@ fn lanes_for(columns: usize) -> usize {
 }
 
 /// Strips of `vectors` vectors: `(first vector, vectors)`, of near-equal width.
-fn strips(vectors: usize, isa: Isa) -> impl Iterator<Item = (usize, usize)> + Clone {
-    let count = vectors.div_ceil(widest(isa));
+fn strips<R: Real>(vectors: usize, isa: Isa) -> impl Iterator<Item = (usize, usize)> + Clone {
+    let count = vectors.div_ceil(widest::<R>(isa));
     (0..count).map(move |i| (i * vectors / count, (i + 1) * vectors / count - i * vectors / count))
 }
 
@@ -46,7 +46,7 @@ impl<R: Real> Packed<R> {
         let vectors = columns.div_ceil(lanes);
         let mut data = Scratch::new(vectors * lanes * depth);
         let mut rest = &mut data[..];
-        for (first, count) in strips(vectors, isa) {
+        for (first, count) in strips::<R>(vectors, isa) {
             let (strip, after) = rest.split_at_mut(count * lanes * depth);
             for (k, row) in strip.chunks_mut(count * lanes).enumerate() {
                 for (j, to) in row.iter_mut().enumerate() {
@@ -81,7 +81,7 @@ impl<R: Real> Kernel<R> for Times<'_, R> {
     fn run<V: Vector<Elem = R>>(self) {
         let Packed { isa, depth, columns, ref data, .. } = *self.by;
         for k in (0..depth.max(1)).step_by(DEPTH) {
-            for (first, vectors) in strips(columns.div_ceil(V::LANES), isa) {
+            for (first, vectors) in strips::<R>(columns.div_ceil(V::LANES), isa) {
                 let (start, width) = (first * V::LANES, vectors * V::LANES);
                 // SAFETY: `times` checked the lengths; strip `first` of the packed matrix starts at `start * depth`.
                 unsafe {
@@ -181,13 +181,13 @@ impl<R: Real> OuterSum<R> {
     }
     /// Calls `put(i, j, total)` with the total of several sums, added in order.
     pub fn total(&self, sums: &[R], mut put: impl FnMut(usize, usize, R)) {
-        let mut row = vec![0.0; self.n];
+        let mut row = vec![R::Wide::ZERO; self.n];
         for i in 0..self.m {
-            row.fill(0.0);
+            row.fill(R::Wide::ZERO);
             for sum in sums.chunks(self.size()) {
-                row.iter_mut().zip(&sum[i * self.width()..]).for_each(|(total, x)| *total += x.f64());
+                row.iter_mut().zip(&sum[i * self.width()..]).for_each(|(total, x)| *total += x.wide());
             }
-            row.iter().enumerate().for_each(|(j, &total)| put(i, j, R::of(total)));
+            row.iter().enumerate().for_each(|(j, &total)| put(i, j, R::narrow(total)));
         }
     }
 }
@@ -205,7 +205,7 @@ impl<R: Real> Kernel<R> for OuterBlock<'_, R> {
     #[inline(always)]
     fn run<V: Vector<Elem = R>>(self) {
         let (m, width) = (self.plan.m, self.plan.width());
-        for (first, vectors) in strips(width / V::LANES, self.plan.isa) {
+        for (first, vectors) in strips::<R>(width / V::LANES, self.plan.isa) {
             let start = first * V::LANES;
             // SAFETY: `add` checked the lengths, and `b` has rows of whole vectors.
             unsafe {

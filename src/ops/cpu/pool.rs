@@ -203,14 +203,14 @@ impl<R: Real> Body for Max<'_, R> {
         // the first tap, should all be minus infinity
         let mut index = [number::<V>(block.first_tap()); B];
         let mut best = [V::splat(R::of(f64::NEG_INFINITY)); B];
-        block.each_tap(|tap, at| {
+        for (tap, at) in block.taps() {
             let tap = number::<V>(tap);
             for b in 0..B {
                 // SAFETY: `block`'s contract.
                 let x = unsafe { V::load(self.x.as_ptr().add(at + b * V::LANES)) };
                 (best[b], index[b]) = x.pick(tap, best[b], index[b]);
             }
-        });
+        }
         for b in 0..B {
             // SAFETY: as above.
             unsafe {
@@ -242,13 +242,13 @@ impl<R: Real> Body for Gather<'_, R> {
             for (b, index) in index.iter_mut().enumerate() {
                 *index = V::load_u8(self.index.as_ptr().add(block.target + b * V::LANES));
             }
-            block.each_tap(|tap, at| {
+            for (tap, at) in block.taps() {
                 let tap = number::<V>(tap);
                 for b in 0..B {
                     let x = V::load(self.x.as_ptr().add(at + b * V::LANES));
                     sum[b] = sum[b].add(x.only(index[b], tap));
                 }
-            });
+            }
             put(self.y.as_mut_ptr().add(block.target), sum, self.accumulate);
         }
     }
@@ -271,14 +271,14 @@ impl<R: Real> Body for Scatter<'_, R> {
         let mut sum = [V::zero(); B];
         // SAFETY: `block`'s contract.
         unsafe {
-            block.each_tap(|tap, at| {
+            for (tap, at) in block.taps() {
                 let tap = number::<V>(tap);
                 for (b, sum) in sum.iter_mut().enumerate() {
                     let at = at + b * V::LANES;
                     let index = V::load_u8(self.index.as_ptr().add(at));
                     *sum = sum.add(V::load(self.dy.as_ptr().add(at)).only(index, tap));
                 }
-            });
+            }
             put(self.dx.as_mut_ptr().add(block.target), sum, self.accumulate);
         }
     }
@@ -301,11 +301,11 @@ impl<R: Real> Body for Sum<'_, R> {
         let mut sum = [V::zero(); B];
         // SAFETY: `block`'s contract.
         unsafe {
-            block.each_tap(|_, at| {
+            for (_, at) in block.taps() {
                 for (b, sum) in sum.iter_mut().enumerate() {
                     *sum = sum.add(V::load(self.x.as_ptr().add(at + b * V::LANES)));
                 }
-            });
+            }
             if self.mean {
                 let scale = V::splat(block.share());
                 sum.iter_mut().for_each(|sum| *sum = sum.mul(scale));

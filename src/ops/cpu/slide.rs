@@ -4,6 +4,7 @@
 //! Pixels `q, q + d, q + 2d, ...` of a row dilated by `d` see each other's taps, so they are taken together.
 
 use super::correlate::{Spacing, Tap};
+use crate::device::real::Real;
 use crate::device::simd::Vector;
 use std::ops::Range;
 
@@ -134,7 +135,8 @@ pub unsafe fn dot<V: Vector, const K: usize, const KY: usize>(
             unsafe {
                 let at = q * channels + r;
                 let (padded, plain) = (padded.add(y * strides[0] + at), plain.add(y * strides[1] + at));
-                while i + 8 <= count {
+                // eight more registers than sums leave room for, if a vector takes two
+                while V::Elem::PARTS == 1 && i + 8 <= count {
                     products::<V, K, KY, 8>(
                         padded.add(i * step),
                         plain.add(i * step),

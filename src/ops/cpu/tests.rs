@@ -1,6 +1,7 @@
 //! Every kernel against a naive loop in f64: random shapes, both number types, every instruction set, any threads.
 
 use super::{Window, conv, depthwise, gemm, out_size, pool};
+use crate::device::dual::Dual;
 use crate::device::real::Real;
 use crate::device::simd::Isa;
 use proptest::prelude::*;
@@ -22,7 +23,7 @@ fn numbers(len: usize, seed: u64) -> Vec<f64> {
     (0..len).map(|_| next()).collect()
 }
 
-fn cast<R: Real>(x: &[f64]) -> Vec<R> {
+fn cast<R: Real<Wide = f64>>(x: &[f64]) -> Vec<R> {
     x.iter().map(|&x| R::of(x)).collect()
 }
 
@@ -38,11 +39,11 @@ impl Sums {
         self.0[i].0 += x;
         self.0[i].1 += x.abs();
     }
-    fn check<R: Real>(&self, got: &[R], what: &str) {
+    fn check<R: Real<Wide = f64>>(&self, got: &[R], what: &str) {
         let tolerance = if size_of::<R>() == 4 { 1e-5 } else { 1e-12 };
         assert_eq!(got.len(), self.0.len());
         for (i, (got, &(want, magnitude))) in got.iter().zip(&self.0).enumerate() {
-            let error = (got.f64() - want).abs();
+            let error = (got.wide() - want).abs();
             // a comparison that a NaN fails
             assert!(error <= tolerance * magnitude.max(1e-3), "{what}[{i}]: {got} instead of {want}");
         }
@@ -51,7 +52,7 @@ impl Sums {
 
 /// Runs `kernel(destination, accumulate)` over garbage and over numbers, with each instruction set, on one thread
 /// and on two, and checks every result.
-fn verify<R: Real>(what: &str, want: &Sums, kernel: impl Fn(&mut [R], bool) + Sync) {
+fn verify<R: Real<Wide = f64>>(what: &str, want: &Sums, kernel: impl Fn(&mut [R], bool) + Sync) {
     let len = want.0.len();
     let old = numbers(len, 99);
     let mut added = want.clone();
@@ -101,7 +102,7 @@ fn outputs(w: &Window, dims: [usize; 4]) -> usize {
     dims[0] * out_size(w, dims).iter().product::<usize>()
 }
 
-fn check_depthwise<R: Real>(w: &Window, dims: [usize; 4]) {
+fn check_depthwise<R: Real<Wide = f64>>(w: &Window, dims: [usize; 4]) {
     let c = dims[3];
     let (count, out, taps) = (dims.iter().product(), outputs(w, dims) * c, w.taps());
     let (x, dy, weight) = (numbers(count, 1), numbers(out, 2), numbers(c * taps, 3));
@@ -121,7 +122,7 @@ fn check_depthwise<R: Real>(w: &Window, dims: [usize; 4]) {
     verify::<R>(&name("weight"), &dw, |to, acc| depthwise::weight_grad(w, dims, &x, &dy, to, acc));
 }
 
-fn check_conv<R: Real>(w: &Window, dims: [usize; 4], co: usize) {
+fn check_conv<R: Real<Wide = f64>>(w: &Window, dims: [usize; 4], co: usize) {
     let (ci, taps) = (dims[3], w.taps());
     let (count, out) = (dims.iter().product(), outputs(w, dims) * co);
     let (x, dy, weight) = (numbers(count, 1), numbers(out, 2), numbers(co * ci * taps, 3));
@@ -141,7 +142,7 @@ fn check_conv<R: Real>(w: &Window, dims: [usize; 4], co: usize) {
     verify::<R>(&name("weight"), &dw, |to, acc| conv::weight_grad(w, dims, co, &x, &dy, to, acc));
 }
 
-fn check_pool<R: Real>(w: &Window, dims: [usize; 4], coarse: bool) {
+fn check_pool<R: Real<Wide = f64>>(w: &Window, dims: [usize; 4], coarse: bool) {
     let c = dims[3];
     let (count, pixels) = (dims.iter().product(), outputs(w, dims));
     // coarse numbers make ties
@@ -182,7 +183,7 @@ fn check_pool<R: Real>(w: &Window, dims: [usize; 4], coarse: bool) {
         pool::max_forward(w, dims, &x, &mut y, &mut index);
         for (o, &(value, tap, from)) in best.iter().enumerate() {
             if from.is_some() {
-                assert_eq!((y[o].f64(), index[o]), (value, tap), "{} [{o}]", name("maximum"));
+                assert_eq!((y[o].wide(), index[o]), (value, tap), "{} [{o}]", name("maximum"));
             }
         }
     }
@@ -192,7 +193,7 @@ fn check_pool<R: Real>(w: &Window, dims: [usize; 4], coarse: bool) {
     verify::<R>(&name("mean's gradient"), &spread, |to, acc| pool::avg_input_grad(w, dims, &dy, to, acc));
 }
 
-fn check_matmul<R: Real>(m: usize, k: usize, n: usize, ta: bool, tb: bool) {
+fn check_matmul<R: Real<Wide = f64>>(m: usize, k: usize, n: usize, ta: bool, tb: bool) {
     let (a, b) = (numbers(m * k, 1), numbers(k * n, 2));
     let mut c = Sums::new(m * n);
     for (i, j, l) in (0..m).flat_map(|i| (0..n).flat_map(move |j| (0..k).map(move |l| (i, j, l)))) {
@@ -309,5 +310,97 @@ fn a_nan_wins_and_padding_never_does() {
             assert!(y[o * c].is_nan());
             assert_eq!(index[o * c] as usize, (2 - o / 3) * 3 + 2 - o % 3);
         }
+    }
+}
+
+/// Tangents of a kernel that is linear in either input are given by the product rule, on every instruction set.
+fn check_product_rule<T: Real<Wide = f64>>(
+    what: &str,
+    [a, b, out]: [usize; 3],
+    plain: impl Fn(&[f64], &[f64], &mut [f64]),
+    dual: impl Fn(&[Dual<T>], &[Dual<T>], &mut [Dual<T>]),
+) where
+    Dual<T>: Real,
+{
+    let [(a, da), (b, db)] = [(a, 1), (b, 3)].map(|(len, k)| (numbers(len, k), numbers(len, k + 1)));
+    let sum = |factors: [[&[f64]; 2]; 2]| {
+        let mut sums = [vec![0.0; out], vec![0.0; out]];
+        sums.iter_mut().zip(factors).for_each(|(to, [a, b])| plain(a, b, to));
+        sums[0].iter().zip(&sums[1]).map(|(x, y)| x + y).collect::<Vec<f64>>()
+    };
+    let want = sum([[&a, &db], [&da, &b]]);
+    let size = |x: &[f64]| x.iter().map(|x| x.abs()).collect::<Vec<f64>>();
+    let scale = sum([[&size(&a), &size(&db)], [&size(&da), &size(&b)]]);
+    let join = |x: &[f64], d: &[f64]| -> Vec<Dual<T>> {
+        x.iter().zip(d).map(|(&x, &d)| Dual::new(T::of(x), T::of(d))).collect()
+    };
+    let (a, b) = (join(&a, &da), join(&b, &db));
+    let tolerance = if size_of::<T>() == 4 { 1e-5 } else { 1e-12 };
+    for isa in Isa::available() {
+        FORCED.set(Some(isa));
+        let mut to = vec![Dual::<T>::of(f64::NAN); out];
+        dual(&a, &b, &mut to);
+        for (i, (got, (want, scale))) in to.iter().zip(want.iter().zip(&scale)).enumerate() {
+            let error = (got.tangent.wide() - want).abs();
+            assert!(error <= tolerance * scale.max(1e-3), "{what}, {isa:?} [{i}]: {got}, tangent {want}");
+        }
+    }
+    FORCED.set(None);
+}
+
+macro_rules! product_rule {
+    ($what:expr, $sizes:expr, |$a:ident, $b:ident, $to:ident| $kernel:expr) => {
+        check_product_rule::<f32>($what, $sizes, |$a, $b, $to| $kernel, |$a, $b, $to| $kernel);
+        check_product_rule::<f64>($what, $sizes, |$a, $b, $to| $kernel, |$a, $b, $to| $kernel);
+    };
+}
+
+#[test]
+fn tangents_follow_the_product_rule() {
+    for (kernel, stride, dilation) in [(1, 1, 1), (3, 1, 1), (5, 1, 2), (3, 2, 1), (5, 2, 2)] {
+        let w = &Window::same(kernel, stride, dilation);
+        for c in [1, 3, 4, 8, 16, 36] {
+            let dims = [2, 9, 10, c];
+            let (x, y, k) = (dims.iter().product(), outputs(w, dims), w.taps() * c);
+            let name = format!("depthwise {w:?} {c}");
+            product_rule!(&name, [x, k, y * c], |a, b, to| depthwise::forward(w, dims, a, b, to, false));
+            product_rule!(&name, [k, y * c, x], |a, b, to| depthwise::input_grad(w, dims, a, b, to, false));
+            product_rule!(&name, [x, y * c, k], |a, b, to| depthwise::weight_grad(w, dims, a, b, to, false));
+            let (name, o) = (format!("dense {w:?} {c}"), 5);
+            product_rule!(&name, [x, k * o, y * o], |a, b, to| conv::forward(w, dims, o, a, b, to, false));
+            product_rule!(&name, [k * o, y * o, x], |a, b, to| conv::input_grad(w, dims, o, a, b, to, false));
+            product_rule!(&name, [x, y * o, k * o], |a, b, to| conv::weight_grad(
+                w, dims, o, a, b, to, false
+            ));
+        }
+    }
+    for (m, n) in [(1, 1), (13, 5), (9, 33), (7, 64), (6, 100)] {
+        product_rule!("matmul", [m * 70, 70 * n, m * n], |a, b, to| {
+            gemm::matmul((m, 70, n), a, false, b, false, to, false)
+        });
+    }
+}
+
+/// The tangent of a maximum is that of the tap that won.
+#[test]
+fn tangents_of_maxima_are_those_of_their_taps() {
+    let w = &Window::same(3, 1, 1);
+    for c in [1, 3, 16, 36] {
+        let dims = [2, 5, 6, c];
+        let (x, d) = (numbers(60 * c, 1), numbers(60 * c, 2));
+        let moving: Vec<Dual<f64>> = x.iter().zip(&d).map(|(&x, &d)| Dual::new(x, d)).collect();
+        for isa in Isa::available() {
+            FORCED.set(Some(isa));
+            let (mut y, mut index) = (vec![Dual::of(0.0); 60 * c], vec![255; 60 * c]);
+            pool::max_forward(w, dims, &moving, &mut y, &mut index);
+            let mut tangents = vec![0.0; 60 * c];
+            pool::max_gather(w, dims, &d, &index, &mut tangents, false);
+            assert!(y.iter().map(|y| y.tangent).eq(tangents.iter().copied()), "{isa:?}, {c}");
+            let (mut back, mut plain) = (vec![Dual::of(0.0); 60 * c], vec![0.0; 60 * c]);
+            pool::max_scatter(w, dims, &moving, &index, &mut back, false);
+            pool::max_scatter(w, dims, &d, &index, &mut plain, false);
+            assert!(back.iter().map(|y| y.tangent).eq(plain.iter().copied()), "{isa:?}, {c}");
+        }
+        FORCED.set(None);
     }
 }

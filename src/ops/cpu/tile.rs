@@ -1,10 +1,11 @@
 //! Register tiles of matrix products: `MR` rows times `NV` vectors of sums that stay in registers over the depth.
 
+use crate::device::real::Real;
 use crate::device::simd::{Isa, Vector};
 
 /// Vectors of columns in the widest tile: AVX-512 has 32 registers, the others 16.
-pub fn widest(isa: Isa) -> usize {
-    if isa == Isa::Avx512 { 4 } else { 2 }
+pub fn widest<R: Real>(isa: Isa) -> usize {
+    (if isa == Isa::Avx512 { 4 } else { 2 }) / R::PARTS
 }
 
 /// One product of a strip of columns: `out[i, j] (+)= sum over k of a[i, k] * b[k, j]`.
@@ -25,7 +26,7 @@ pub struct Strip<R> {
     pub accumulate: bool,
 }
 
-impl<R: Copy> Strip<R> {
+impl<R: Real> Strip<R> {
     /// `columns` must take exactly `vectors` vectors, at most [`widest`].
     ///
     /// # Safety
@@ -34,6 +35,9 @@ impl<R: Copy> Strip<R> {
     pub unsafe fn run<V: Vector<Elem = R>>(self, vectors: usize) {
         // SAFETY: the caller's.
         unsafe {
+            if R::PARTS > 1 {
+                return if vectors == 1 { self.tiles::<V, 6, 1>() } else { self.tiles::<V, 6, 2>() };
+            }
             match vectors {
                 1 => self.tiles::<V, 8, 1>(),
                 2 => self.tiles::<V, 6, 2>(),

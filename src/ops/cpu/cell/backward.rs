@@ -8,7 +8,7 @@ use super::spec::Kind;
 use super::sum::{Image, Products, Sum};
 use super::weights::{Parts, Place};
 use super::{Cell, by_image, norm, state};
-use crate::device::real::{Real, Wide};
+use crate::device::real::Real;
 use crate::device::simd::{Kernel, Vector, dispatch_exactly};
 use crate::ops::cpu::scratch::Scratch;
 use rayon::prelude::*;

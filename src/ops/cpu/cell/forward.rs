@@ -5,7 +5,7 @@ use super::pad::Norm;
 use super::plan::{StatePlan, lanes};
 use super::sum::{Image, Sum};
 use super::{Cell, by_image, norm, state};
-use crate::device::real::{Real, Wide};
+use crate::device::real::Real;
 use crate::device::simd::{Kernel, Vector, dispatch_exactly};
 use crate::ops::batch_norm::EPSILON;
 use crate::ops::cpu::scratch::Scratch;

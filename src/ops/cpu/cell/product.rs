@@ -57,7 +57,7 @@ impl<R: Real> Matrix<R> {
             }
             if wide < self.columns {
                 match (V::LANES, self.depth) {
-                    (16, 16) => strip(wide).run_held::<V, 16>(pixels),
+                    (16, 16) if R::PARTS == 1 => strip(wide).run_held::<V, 16>(pixels),
                     _ => strip(wide).run::<V, 1>(pixels),
                 }
             }
@@ -80,11 +80,11 @@ impl<R: Real> Strip<R> {
         let mut p = 0;
         // SAFETY: pixels `p..p + MR` exist.
         unsafe {
-            while p + 8 <= pixels {
+            while R::PARTS == 1 && p + 8 <= pixels {
                 self.tile::<V, 8, NV>(p);
                 p += 8;
             }
-            if p + 4 <= pixels {
+            while p + 4 <= pixels {
                 self.tile::<V, 4, NV>(p);
                 p += 4;
             }
@@ -198,7 +198,7 @@ unsafe fn outer_strip<V: Vector, const MR: usize, const NV: usize>(
     let mut i = 0;
     // SAFETY: rows `i..i + MR` of the sum exist.
     unsafe {
-        while i + MR <= m {
+        while V::Elem::PARTS == 1 && i + MR <= m {
             outer_tile::<V, MR, NV>(pair, n, [i, j], sum);
             i += MR;
         }

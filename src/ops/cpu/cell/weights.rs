@@ -2,7 +2,7 @@
 
 use super::plan::{Sizes, StatePlan};
 use super::spec::{Item, Kind, Spec};
-use crate::device::real::{Real, Wide};
+use crate::device::real::Real;
 use crate::ops::cpu::scratch::Scratch;
 use rayon::prelude::*;
 

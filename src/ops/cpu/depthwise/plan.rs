@@ -119,12 +119,12 @@ impl<R: Real> Plan<R> {
     }
 
     /// `part[tap][c]` = sum of the sums of the period that belong to channel `c`.
-    pub fn fold(&self, sums: &[R], part: &mut [f64]) {
+    pub fn fold(&self, sums: &[R], part: &mut [R::Wide]) {
         let (period, channels) = (self.spacing.period, self.source.channels);
         for (sums, part) in sums.chunks(period).zip(part.chunks_mut(channels)) {
-            part.fill(0.0);
+            part.fill(R::Wide::ZERO);
             for sums in sums.chunks(channels) {
-                part.iter_mut().zip(sums).for_each(|(part, sum)| *part += sum.f64());
+                part.iter_mut().zip(sums).for_each(|(part, sum)| *part += sum.wide());
             }
         }
     }

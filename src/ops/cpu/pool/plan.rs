@@ -93,20 +93,21 @@ pub struct Block<'a> {
     pub source: usize,
 }
 
-impl Block<'_> {
+impl<'a> Block<'a> {
     /// One over the number of taps.
     pub fn share<R: Real>(&self) -> R {
         R::ONE / R::of((self.rows.len() * self.columns.len()).max(1) as f64)
     }
-    /// Calls `visit(tap, offset in the source)` in the order of the window's taps.
+    /// Taps and their offsets in the source, in the order of the window's taps.
+    ///
+    /// For a loop, not a closure to call: vector instructions in a closure may stay function calls.
     #[inline(always)]
-    pub fn each_tap(&self, mut visit: impl FnMut(usize, usize)) {
-        for &(ky, y) in self.rows {
+    pub fn taps(self) -> impl Iterator<Item = (usize, usize)> + use<'a> {
+        self.rows.iter().flat_map(move |&(ky, y)| {
             let (row, tap) = (y * self.plan.source_width, ky * self.plan.kernel_width);
-            for &(kx, x) in self.columns {
-                visit(tap + kx, (row + x) * self.plan.channels + self.source);
-            }
-        }
+            let at = move |x| (row + x) * self.plan.channels + self.source;
+            self.columns.iter().map(move |&(kx, x)| (tap + kx, at(x)))
+        })
     }
     pub fn first_tap(&self) -> usize {
         match (self.rows.first(), self.columns.first()) {
