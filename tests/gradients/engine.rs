@@ -154,7 +154,7 @@ fn an_order_that_does_not_exist_is_an_error() {
 
 /// Logits of a small supernet by running statistics, on a given tape.
 fn logits(mut tape: Tape, images: Tensor) -> (Tape, Var) {
-    let net = CnnSupernet::new(&CnnConfig { channels: 2, cells: 3, nodes: 2, ..Default::default() }).unwrap();
+    let net = CnnSupernet::new(&CnnConfig { channels: 2, cells: 5, nodes: 2, ..Default::default() }).unwrap();
     let dry = tape.is_dry();
     let params = match dry {
         true => ParamSet::phantom(net.layout(), DType::F64),

@@ -1,7 +1,8 @@
 //! The forward pass of a cell.
 
-use super::half::{Bands, Keep, add_moments};
+use super::half::{Bands, Keep};
 use super::pad::Norm;
+use super::pixels::add_moments;
 use super::plan::{StatePlan, lanes};
 use super::sum::{Image, Sum};
 use super::{Cell, by_image, norm, state};

@@ -80,7 +80,7 @@ impl<R: Real> Strip<R> {
         let mut p = 0;
         // SAFETY: pixels `p..p + MR` exist.
         unsafe {
-            while R::PARTS == 1 && p + 8 <= pixels {
+            while R::PARTS * NV < 4 && p + 8 <= pixels {
                 self.tile::<V, 8, NV>(p);
                 p += 8;
             }

@@ -1,6 +1,6 @@
 //! Weighted sums of images by channel, and the products with a gradient that their backward needs.
 
-use super::half::add_to;
+use super::pixels::add_to;
 use crate::device::real::Real;
 use crate::device::simd::{Kernel, Vector, prefetch};
 

@@ -1,0 +1,232 @@
+//! The backward pass of a cell over one image: what reads a state passes its gradient back to it.
+
+use super::backward::Pass;
+use super::half::{Bands, Half, Weights};
+use super::pixels::{Incoming, Target, add_open};
+use super::plan::{Conv, StatePlan};
+use super::product::{Pair, outer};
+use super::spec::Kind;
+use super::sum::Sum;
+use super::weights::Place;
+use super::{norm, state};
+use crate::device::real::Real;
+use crate::device::simd::{Kernel, Vector};
+use crate::ops::cpu::scratch::Scratch;
+
+/// Work on one image of a state, and what its first halves need.
+pub struct Work<R> {
+    pub bands: Bands<R>,
+    pub x: Scratch<R>,
+    pub z: Scratch<R>,
+    pub g: Scratch<R>,
+    /// The gradient of the state, where it does not go to its place directly.
+    pub dx: Scratch<R>,
+    /// A pool's gradient, and the same by window.
+    pub pooled: [Scratch<R>; 2],
+    pub row: Scratch<R>,
+}
+
+pub struct PullSecond<'a, R: Real> {
+    pub pass: &'a Pass<'a, R>,
+    pub conv: &'a Conv<R>,
+    pub half: &'a Half<R>,
+    pub i: usize,
+    pub work: &'a mut Work<R>,
+    pub du: &'a mut [R],
+    pub norm_sums: &'a mut [R],
+    pub weights: Option<[&'a mut [R]; 2]>,
+}
+
+impl<R: Real> Kernel<R> for PullSecond<'_, R> {
+    type Output = ();
+    #[inline(always)]
+    fn run<V: Vector<Elem = R>>(self) {
+        let Self { pass, conv: Conv { item, .. }, half, work, .. } = self;
+        let (c, image) = (pass.cell.sizes.c, pass.cell.sizes.node());
+        let value = |k: usize| &pass.kept.values[item.value + k][self.i * image..][..image];
+        let norm = norm(pass.kept.stats, item.norm, c);
+        let d = pass.d[self.i * image * pass.cell.spec.nodes..].as_ptr();
+        let g = pass.node_grad(d, item.node, self.i);
+        let incoming = Incoming { g, z: value(1), factors: &pass.factors[item.index] };
+        let mut target = Target::Norm { z: value(0), norm, to: self.du, sums: self.norm_sums };
+        // SAFETY: all are images of the nodes' size.
+        unsafe {
+            let weights = self.weights.map(|[taps, point]| {
+                half.x_pad.fill::<V>((value(0).as_ptr(), c), Some(norm), half.out, work.z.as_mut_ptr());
+                Weights { taps, point, x: &work.z }
+            });
+            half.pull::<V>(&incoming, &mut work.g, &mut work.bands, &mut target, weights);
+        }
+    }
+}
+
+pub struct PullFirst<'a, R: Real> {
+    pub pass: &'a Pass<'a, R>,
+    pub plan: &'a StatePlan<R>,
+    /// Nothing has been added to the gradient yet.
+    pub begins: bool,
+    /// Of each separable convolution: the gradient behind its first norm, and the factors through it.
+    pub between: &'a [(Scratch<R>, Vec<R>)],
+    pub i: usize,
+    pub work: &'a mut Work<R>,
+    /// This image's part of the gradients of the nodes.
+    pub d: &'a mut [R],
+    /// The gradient of the state, if it is an input.
+    pub out: Option<&'a mut [R]>,
+    /// The node that the state is.
+    pub own: Option<usize>,
+    pub sums: Option<(&'a mut [R], &'a [Place])>,
+}
+
+impl<R: Real> Kernel<R> for PullFirst<'_, R> {
+    type Output = ();
+    #[inline(always)]
+    fn run<V: Vector<Elem = R>>(mut self) {
+        let (pass, plan, d) = (self.pass, self.plan, self.d.as_mut_ptr());
+        let (c, [h, w]) = (plan.c, plan.size);
+        let dx = match &mut self.out {
+            Some(out) => out.as_mut_ptr(),
+            None => self.work.dx.as_mut_ptr(),
+        };
+        // SAFETY: `dx` is an image of the state's size, `d` holds the nodes of this image.
+        unsafe {
+            if self.begins {
+                self.identities::<V>(d, dx);
+            } else if self.out.is_none() {
+                self.work.dx.fill(R::ZERO);
+            }
+            if self.sums.is_some() && plan.has_relu() {
+                let x = state(pass.cell, pass.kept.y, plan.from, self.i);
+                plan.x_pad.fill::<V>(x, None, plan.size, self.work.x.as_mut_ptr());
+            }
+            self.convs::<V>(d, dx);
+            self.skips::<V>(d, dx);
+            self.pools::<V>(d, dx);
+            if let Some(own) = self.own {
+                let step = pass.cell.spec.nodes * c;
+                let to = (d.add(own * c), step);
+                let g = match self.begins {
+                    true => pass.g[self.i * h * w * step + own * c..].as_ptr(),
+                    false => to.0.cast_const(),
+                };
+                let ones = vec![R::ONE; 2 * c];
+                let (images, constant) = (&[(g, step), (dx.cast_const(), c)][..], &vec![R::ZERO; c][..]);
+                Sum { images, factors: &ones, constant, out: to, pixels: h * w }.run::<V>();
+            }
+        }
+    }
+}
+
+impl<R: Real> PullFirst<'_, R> {
+    /// dx = what the identities pass on.
+    #[inline(always)]
+    unsafe fn identities<V: Vector<Elem = R>>(&mut self, d: *const R, dx: *mut R) {
+        let (pass, plan) = (self.pass, self.plan);
+        let (mut images, mut factors) = (vec![], vec![]);
+        for item in pass.cell.spec.reading(plan.from).filter(|i| i.kind == Kind::Identity) {
+            images.push(pass.node_grad(d, item.node, self.i));
+            factors.extend(&pass.factors[item.index]);
+        }
+        let (constant, pixels) = (&vec![R::ZERO; plan.c][..], plan.size[0] * plan.size[1]);
+        Sum { images: &images, factors: &factors, constant, out: (dx, plan.c), pixels }.run::<V>();
+    }
+
+    /// dx += the first halves' gradients
+    ///
+    /// # Safety
+    /// `d` holds the nodes of this image, `dx` is an image of the state's size.
+    #[inline(always)]
+    unsafe fn convs<V: Vector<Elem = R>>(&mut self, d: *const R, dx: *mut R) {
+        let (pass, plan, image) = (self.pass, self.plan, self.pass.cell.sizes.node());
+        let x = state(pass.cell, pass.kept.y, plan.from, self.i);
+        let mut between = self.between.iter();
+        for (k, Conv { item, first, second }) in plan.convs.iter().enumerate() {
+            let (g, factors) = match second.as_ref().and_then(|_| between.next()) {
+                Some((du, factors)) => ((du[self.i * image..].as_ptr(), plan.c), &factors[..]),
+                None => (pass.node_grad(d, item.node, self.i), &pass.factors[item.index][..]),
+            };
+            let z = &pass.kept.values[item.value][self.i * image..][..image];
+            let weights = self.sums.as_mut().map(|(sums, places)| {
+                let [taps, point] = places[k].split(sums);
+                Weights { taps, point, x: &self.work.x[..] }
+            });
+            let (work_g, bands) = (&mut self.work.g, &mut self.work.bands);
+            let mut target = Target::Input { x, to: dx };
+            // SAFETY: the caller's.
+            unsafe { first.pull::<V>(&Incoming { g, z, factors }, work_g, bands, &mut target, weights) };
+        }
+    }
+
+    /// dx += the gradients of stride-2 skips
+    ///
+    /// # Safety
+    /// As [`Self::convs`].
+    #[inline(always)]
+    unsafe fn skips<V: Vector<Elem = R>>(&mut self, d: *const R, dx: *mut R) {
+        let (pass, plan, image) = (self.pass, self.plan, self.pass.cell.sizes.node());
+        let (c, [oh, ow], w) = (plan.c, plan.out, plan.size[1]);
+        let x = state(pass.cell, pass.kept.y, plan.from, self.i);
+        for (at, reduce) in plan.reduces.iter().enumerate() {
+            let item = &reduce.item;
+            let z = &pass.kept.values[item.value][self.i * image..][..image];
+            let g = pass.node_grad(d, item.node, self.i);
+            let incoming = Incoming { g, z, factors: &pass.factors[item.index] };
+            for (y, k) in (0..oh).flat_map(|y| [(y, 0), (y, 1)]) {
+                // SAFETY: the caller's; pixel (2 y + k, k) and every second one after it exist.
+                unsafe {
+                    let (dz, row) = (self.work.bands.dz(), self.work.row.as_mut_ptr());
+                    if k == 0 {
+                        incoming.read::<V>(y * ow, ow, c, dz);
+                    }
+                    let dz = dz.cast_const().add(k * c / 2);
+                    reduce.back[k].times::<V>((dz, c), (row, c), ow);
+                    let start = (2 * y + k) * w + k;
+                    let x = (x.0.add(start * x.1), 2 * x.1);
+                    add_open::<V>(row, x, (dx.add(start * c), 2 * c), c, ow);
+                    if let Some((sums, places)) = &mut self.sums {
+                        let [my, mx] = plan.x_pad.margin;
+                        let from = self.work.x.as_ptr().add(plan.x_pad.at(my + 2 * y + k, mx + k));
+                        let pair = Pair { a: (dz, c), b: (from, 2 * c), pixels: ow };
+                        let sum = &mut places[plan.convs.len() + at].split(sums)[k];
+                        outer::<V>(pair, [c / 2, c], sum.as_mut_ptr());
+                    }
+                }
+            }
+        }
+    }
+
+    /// dx += the gradients of pools, each taken back once for all nodes that read it
+    ///
+    /// # Safety
+    /// As [`Self::convs`].
+    #[inline(always)]
+    unsafe fn pools<V: Vector<Elem = R>>(&mut self, d: *const R, dx: *mut R) {
+        let (pass, plan, image) = (self.pass, self.plan, self.pass.cell.sizes.node());
+        let c = plan.c;
+        for pool in &plan.pools {
+            let value = &pass.kept.values[pool.item.value][self.i * image..][..image];
+            let (mut images, mut factors) = (vec![(value.as_ptr(), c)], vec![R::ZERO; c]);
+            let mut constant = vec![R::ZERO; c];
+            let alike = |i: &&super::spec::Item| i.kind == pool.item.kind;
+            for item in pass.cell.spec.reading(plan.from).filter(alike) {
+                let own = &pass.factors[item.index];
+                images.push(pass.node_grad(d, item.node, self.i));
+                factors.extend(&own[..c]);
+                factors.iter_mut().zip(&own[c..2 * c]).for_each(|(f, &x)| *f += x);
+                constant.iter_mut().zip(&own[2 * c..]).for_each(|(f, &x)| *f += x);
+            }
+            let [pooled, scaled] = &mut self.work.pooled;
+            let out = (pooled.as_mut_ptr(), c);
+            let sum = Sum { images: &images, factors: &factors, constant: &constant, out, pixels: image / c };
+            sum.run::<V>();
+            // SAFETY: the caller's.
+            let dx = unsafe { std::slice::from_raw_parts_mut(dx, plan.size[0] * plan.size[1] * c) };
+            match pool.maximum {
+                Some(at) => {
+                    pool.images.pull_max(pooled, &pass.kept.indices[at][self.i * image..][..image], dx)
+                }
+                None => pool.images.pull_avg(pooled, scaled, dx),
+            }
+        }
+    }
+}
