@@ -69,8 +69,11 @@ impl<'a> Reader<'a> {
     pub fn open(path: &'a Path) -> Result<Self> {
         let mut file = File::open(path).map_err(Error::io("read", path))?;
         let info = file.metadata().map_err(Error::io("read", path))?;
-        let wrong =
-            |why: String| Error::data(path, format!("not a safetensors file, or a damaged one ({why})"));
+        let wrong = |why: String| {
+            // the library lists all it would have taken: what it found says enough
+            let why = why.split(", expected").next().unwrap_or_default();
+            Error::data(path, format!("not a safetensors file, or a damaged one ({why})"))
+        };
         if !info.is_file() {
             return Err(wrong("not a plain file".into()));
         }

