@@ -64,8 +64,6 @@ pub struct Tape {
     counters: Counters,
     dry: Option<Arc<Meter>>,
     inference: bool,
-    /// Segments are run on this tape itself.
-    inline: bool,
     /// When the values of this tape end, if that is known beforehand.
     lifetimes: Option<segment::Lifetimes>,
     trace: u8,
@@ -86,10 +84,6 @@ impl Tape {
     /// A [`Tape::dry`] of a pass that nobody will differentiate.
     pub fn dry_inference() -> Self {
         Self { inference: true, ..Self::dry() }
-    }
-    /// This tape, with segments recorded on it like everything else: for gradients that are differentiated again.
-    pub fn inline(self) -> Self {
-        Self { inline: true, ..self }
     }
     /// The memory a dry tape would have used, leaves not counted.
     pub fn meter(&self) -> Option<&Arc<Meter>> {

@@ -34,9 +34,6 @@ impl Tape {
         ins: &[Var],
         mut first: impl FnMut(&mut Self, &[Var]) -> Result<Var>,
     ) -> Result<Var> {
-        if self.inline {
-            return first(self, ins);
-        }
         let mut run = self.aside();
         run.lifetimes = Some(self.lifetimes(ins, &mut first)?);
         let inputs = self.enter(&mut run, ins, None);
