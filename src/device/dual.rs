@@ -115,16 +115,17 @@ impl<T: Real> std::fmt::Display for Dual<T> {
 
 /// `Real` with the vectors given, and a tangent for each function.
 macro_rules! dual {
-    ($t:ident, $v512:ident, $v256:ident, $v128:ident) => {
+    ($t:ident, $v512:ident, $v256:ident, $v128:ident, $plain:ty) => {
         impl Real for Dual<$t> {
             const DTYPE: DType = <$t>::DTYPE.dual();
             const ZERO: Self = Self::new(0.0, 0.0);
             const ONE: Self = Self::new(1.0, 0.0);
             const PARTS: usize = 2;
+            const AVX512: bool = <$t as Real>::AVX512;
             type V512 = DualVec<<$t as Real>::$v512>;
             type V256 = DualVec<<$t as Real>::$v256>;
             type V128 = DualVec<<$t as Real>::$v128>;
-            type Plain = DualVec<<$t as Real>::Plain>;
+            type Plain = $plain;
             type Wide = Dual<f64>;
 
             #[inline(always)]
@@ -164,8 +165,8 @@ macro_rules! dual {
         }
     };
 }
-dual!(f32, V512, V256, V128);
-dual!(f64, V256, V256, V256); // an oracle: not worth compiling every kernel for three widths
+dual!(f32, V512, V256, V128, DualVec<super::simd::Plain<f32, 4>>);
+dual!(f64, V256, V256, V256, super::simd::Plain<Self, 1>);
 
 impl Wide for Dual<f64> {}
 

@@ -218,8 +218,8 @@ pub fn dispatch_widest<R: Real, K: Kernel<R>>(kernel: K) -> K::Output {
     #[cfg(target_arch = "x86_64")]
     unsafe {
         match isa() {
-            Isa::Avx512 => return x86::avx512::<R, R::V512, K>(kernel),
-            Isa::Avx2 => return x86::avx2::<R, R::V256, K>(kernel),
+            Isa::Avx512 if R::AVX512 => return x86::avx512::<R, R::V512, K>(kernel),
+            Isa::Avx512 | Isa::Avx2 => return x86::avx2::<R, R::V256, K>(kernel),
             Isa::Plain => {}
         }
     }
@@ -233,11 +233,11 @@ pub fn dispatch_for<R: Real, K: Kernel<R>>(isa: Isa, lanes: usize, kernel: K) ->
     #[cfg(target_arch = "x86_64")]
     unsafe {
         match isa {
-            Isa::Avx512 if lanes >= R::V512::LANES => return x86::avx512::<R, R::V512, K>(kernel),
-            Isa::Avx512 if lanes >= R::V256::LANES => return x86::avx512::<R, R::V256, K>(kernel),
-            Isa::Avx512 => return x86::avx512::<R, R::V128, K>(kernel),
-            Isa::Avx2 if lanes >= R::V256::LANES => return x86::avx2::<R, R::V256, K>(kernel),
-            Isa::Avx2 => return x86::avx2::<R, R::V128, K>(kernel),
+            Isa::Avx512 if R::AVX512 && lanes >= R::V512::LANES => return x86::avx512::<R, R::V512, K>(kernel),
+            Isa::Avx512 if R::AVX512 && lanes >= R::V256::LANES => return x86::avx512::<R, R::V256, K>(kernel),
+            Isa::Avx512 if R::AVX512 => return x86::avx512::<R, R::V128, K>(kernel),
+            Isa::Avx512 | Isa::Avx2 if lanes >= R::V256::LANES => return x86::avx2::<R, R::V256, K>(kernel),
+            Isa::Avx512 | Isa::Avx2 => return x86::avx2::<R, R::V128, K>(kernel),
             Isa::Plain => {}
         }
     }
@@ -425,15 +425,13 @@ mod names {
     pub type F32x16 = Plain<f32, 16>;
     pub type F32x8 = Plain<f32, 8>;
     pub type F32x4 = Plain<f32, 4>;
-    pub type F64x8 = Plain<f64, 8>;
     pub type F64x4 = Plain<f64, 4>;
-    pub type F64x2 = Plain<f64, 2>;
 }
 pub use dual::DualVec;
 #[cfg(not(target_arch = "x86_64"))]
 pub use names::*;
 #[cfg(target_arch = "x86_64")]
-pub use x86::{F32x4, F32x8, F32x16, F64x2, F64x4, F64x8};
+pub use x86::{F32x4, F32x8, F32x16, F64x4};
 
 mod dual;
 #[cfg(target_arch = "x86_64")]

@@ -262,40 +262,6 @@ vector!(
     }
 );
 vector!(
-    F64x8,
-    __m512d,
-    f64,
-    8,
-    _mm512_loadu_pd,
-    _mm512_storeu_pd,
-    _mm512_stream_pd,
-    _mm512_set1_pd,
-    _mm512_fmadd_pd,
-    _mm512_add_pd,
-    _mm512_sub_pd,
-    _mm512_mul_pd,
-    _mm512_max_pd,
-    {
-        permuted_pairs!(
-            f64,
-            _mm512_loadu_pd,
-            _mm512_storeu_pd,
-            _mm512_permutex2var_pd,
-            [_mm512_setr_epi64(0, 2, 4, 6, 8, 10, 12, 14), _mm512_setr_epi64(1, 3, 5, 7, 9, 11, 13, 15)],
-            [_mm512_setr_epi64(0, 8, 1, 9, 2, 10, 3, 11), _mm512_setr_epi64(4, 12, 5, 13, 6, 14, 7, 15)]
-        );
-        masked!(_mm512_cmp_pd_mask, _mm512_mask_blend_pd, _mm512_maskz_mov_pd);
-        #[inline(always)]
-        unsafe fn load_u8(from: *const u8) -> Self {
-            Self(unsafe { _mm512_cvtepi32_pd(_mm256_cvtepu8_epi32(_mm_loadl_epi64(from.cast()))) })
-        }
-        #[inline(always)]
-        unsafe fn store_u8(self, to: *mut u8) {
-            unsafe { _mm_storel_epi64(to.cast(), _mm256_cvtepi32_epi8(_mm512_cvttpd_epi32(self.0))) }
-        }
-    }
-);
-vector!(
     F64x4,
     __m256d,
     f64,
@@ -324,30 +290,5 @@ vector!(
             }
         );
         blended!(_mm256_cmp_pd, _mm256_blendv_pd, _mm256_or_pd, _mm256_and_pd);
-    }
-);
-vector!(
-    F64x2,
-    __m128d,
-    f64,
-    2,
-    _mm_loadu_pd,
-    _mm_storeu_pd,
-    _mm_stream_pd,
-    _mm_set1_pd,
-    _mm_fmadd_pd,
-    _mm_add_pd,
-    _mm_sub_pd,
-    _mm_mul_pd,
-    _mm_max_pd,
-    {
-        shuffled_pairs!(
-            f64,
-            _mm_loadu_pd,
-            _mm_storeu_pd,
-            |a, b| [_mm_unpacklo_pd(a, b), _mm_unpackhi_pd(a, b)],
-            [_mm_unpacklo_pd(a, b), _mm_unpackhi_pd(a, b)]
-        );
-        blended!(_mm_cmp_pd, _mm_blendv_pd, _mm_or_pd, _mm_and_pd);
     }
 );
