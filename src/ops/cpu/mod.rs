@@ -12,6 +12,7 @@ mod correlate;
 pub mod depthwise;
 pub mod elementwise;
 pub mod gemm;
+mod jobs;
 mod padded;
 pub mod pool;
 mod scratch;

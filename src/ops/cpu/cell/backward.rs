@@ -9,8 +9,8 @@ use super::weights::{Parts, Place};
 use super::{Cell, by_image, norm, state};
 use crate::device::real::Real;
 use crate::device::simd::dispatch_exactly;
+use crate::ops::cpu::jobs::each;
 use crate::ops::cpu::scratch::Scratch;
-use rayon::prelude::*;
 
 /// Where the gradients go, as far as they are wanted; overwritten.
 pub struct Gradients<'a, R> {
@@ -91,9 +91,10 @@ impl<R: Real> Pass<'_, R> {
             .flat_map(|(_, item)| item.last().map_or(&zeros[..], |(at, _)| norm(kept.stats, at, c).mean))
             .copied()
             .collect();
-        let sums: Vec<Vec<R>> = (0..cell.sizes.n)
-            .into_par_iter()
-            .map(|i| {
+        let sums: Vec<Vec<R>> = each(
+            (0..cell.sizes.n).collect(),
+            || (),
+            |(), _, i| {
                 let images: Vec<Image<R>> = (terms.iter())
                     .map(|(_, item)| match item.last() {
                         Some((_, value)) => (kept.values[value][i * image..].as_ptr(), c),
@@ -107,8 +108,8 @@ impl<R: Real> Pass<'_, R> {
                 let job = Products { g, images, shifts, c, pixels: image / c, sums: sums_to };
                 dispatch_exactly(isa, lanes, job);
                 sums
-            })
-            .collect();
+            },
+        );
         let total = |row: usize, ch: usize| -> R::Wide { sums.iter().map(|s| s[row * c + ch].wide()).sum() };
         for (k, &(at, item)) in terms.iter().enumerate() {
             let w = cell.mix[item.entry].wide();
@@ -168,9 +169,10 @@ impl<R: Real> Pass<'_, R> {
         let images: Vec<_> = d.chunks_exact_mut(whole).zip(outs.iter_mut().map(|o| o.pop())).collect();
         let mut parts = Parts::new(weights.is_some(), n, &places);
         let (pass, between) = (&*self, &between[..]);
-        parts.groups(images).into_par_iter().for_each_init(
+        each(
+            parts.groups(images),
             || pass.work(plan, image),
-            |work, (start, images, mut sums)| {
+            |work, _, (start, images, mut sums)| {
                 for (i, (d, out)) in images.into_iter().enumerate() {
                     let (i, sums) = (start + i, sums.as_deref_mut().map(|s| (s, &places[..])));
                     let job = PullFirst { pass, plan, begins, between, i, work, d, out, own, sums };
@@ -214,28 +216,24 @@ impl<R: Real> Pass<'_, R> {
         let mut dus: Vec<Scratch<R>> = seconds.iter().map(|_| Scratch::new(n * cell.sizes.node())).collect();
         let mut parts = Parts::new(weights.is_some(), n, &places);
         let pass = self;
-        let sums: Vec<Vec<Vec<R>>> = parts
-            .groups(by_image(dus.iter_mut().map(|d| &mut **d), n))
-            .into_par_iter()
-            .map_init(
-                || self.work(plan, 0),
-                |work, (start, images, mut sums)| {
-                    let mut one = |(i, dus): (usize, Vec<&mut [R]>)| {
-                        let mut norm_sums = vec![R::ZERO; seconds.len() * 2 * c];
-                        let targets = dus.into_iter().zip(norm_sums.chunks_exact_mut(2 * c));
-                        for ((&(conv, half), place), (du, norm_sums)) in
-                            seconds.iter().zip(&places).zip(targets)
-                        {
-                            let (i, weights) = (start + i, sums.as_deref_mut().map(|s| place.split(s)));
-                            let job = PullSecond { pass, conv, half, i, work, du, norm_sums, weights };
-                            dispatch_exactly(plan.isa, plan.lanes, job);
-                        }
-                        norm_sums
-                    };
-                    images.into_iter().enumerate().map(&mut one).collect::<Vec<_>>()
-                },
-            )
-            .collect();
+        let sums: Vec<Vec<Vec<R>>> = each(
+            parts.groups(by_image(dus.iter_mut().map(|d| &mut **d), n)),
+            || self.work(plan, 0),
+            |work, _, (start, images, mut sums)| {
+                let mut one = |(i, dus): (usize, Vec<&mut [R]>)| {
+                    let mut norm_sums = vec![R::ZERO; seconds.len() * 2 * c];
+                    let targets = dus.into_iter().zip(norm_sums.chunks_exact_mut(2 * c));
+                    for ((&(conv, half), place), (du, norm_sums)) in seconds.iter().zip(&places).zip(targets)
+                    {
+                        let (i, weights) = (start + i, sums.as_deref_mut().map(|s| place.split(s)));
+                        let job = PullSecond { pass, conv, half, i, work, du, norm_sums, weights };
+                        dispatch_exactly(plan.isa, plan.lanes, job);
+                    }
+                    norm_sums
+                };
+                images.into_iter().enumerate().map(&mut one).collect::<Vec<_>>()
+            },
+        );
         if let Some(weights) = weights {
             parts.total(&places, weights);
         }

@@ -9,8 +9,8 @@ use super::{Cell, by_image, norm, state};
 use crate::device::real::Real;
 use crate::device::simd::{Kernel, Vector, dispatch_exactly};
 use crate::ops::batch_norm::EPSILON;
+use crate::ops::cpu::jobs::each;
 use crate::ops::cpu::scratch::Scratch;
-use rayon::prelude::*;
 
 /// Computes the nodes side by side, (n, h, w, nodes c); the statistics of all norms, (norms, 3, c); and what the
 /// backward needs: values before their norms, and the taps of maxima.
@@ -63,21 +63,20 @@ fn first_values<R: Real>(
     let outs = by_image(taken.iter_mut().map(|t| &mut **t), n);
     let taps_of = by_image(taps.iter_mut().map(|t| &mut **t), n);
     let dense = if plan.pools.is_empty() || plan.from < 2 { 0 } else { cell.sizes.image(plan.from) };
-    let moments: Vec<Vec<R>> = (outs.into_par_iter().zip(taps_of).enumerate())
-        .map_init(
-            || Work {
-                padded: plan.x_pad.scratch(),
-                bands: Bands::new(plan.size, plan.out, c),
-                dense: Scratch::new(dense),
-            },
-            |work, (i, (outs, taps))| {
-                let x = state(cell, y, plan.from, i);
-                let far = cell.sizes.keep::<R>(cell.spec);
-                let job = First { plan, x, outs, taps, work, moments: cell.given.is_none(), far };
-                dispatch_exactly(plan.isa, plan.lanes, job)
-            },
-        )
-        .collect();
+    let moments: Vec<Vec<R>> = each(
+        outs.into_iter().zip(taps_of).collect(),
+        || Work {
+            padded: plan.x_pad.scratch(),
+            bands: Bands::new(plan.size, plan.out, c),
+            dense: Scratch::new(dense),
+        },
+        |work, i, (outs, taps)| {
+            let x = state(cell, y, plan.from, i);
+            let far = cell.sizes.keep::<R>(cell.spec);
+            let job = First { plan, x, outs, taps, work, moments: cell.given.is_none(), far };
+            dispatch_exactly(plan.isa, plan.lanes, job)
+        },
+    );
     places.iter().zip(taken).for_each(|(&v, t)| values[v] = t);
     maxima.iter().zip(taps).for_each(|(&m, t)| indices[m] = t);
     if cell.given.is_none() {
@@ -167,25 +166,22 @@ fn second_values<R: Real>(cell: &Cell<R>, plan: &StatePlan<R>, stats: &mut [R], 
     let places: Vec<usize> = seconds.iter().map(|(item, _)| item.value + 1).collect();
     let mut taken: Vec<&mut [R]> = places.iter().map(|&v| std::mem::take(&mut values[v])).collect();
     let (read, known) = (&*values, &*stats);
-    let moments: Vec<Vec<R>> = by_image(taken.iter_mut().map(|t| &mut **t), n)
-        .into_par_iter()
-        .enumerate()
-        .map_init(
-            || (plan.z_pad.scratch(), Bands::new(plan.out, plan.out, c)),
-            |(padded, bands), (i, outs)| {
-                let mut moments = vec![R::ZERO; outs.len() * 2 * c];
-                let targets = outs.into_iter().zip(moments.chunks_exact_mut(2 * c));
-                for (&(item, half), (z, moments)) in seconds.iter().zip(targets) {
-                    let x = &read[item.value][i * image..][..image];
-                    let moments = cell.given.is_none().then_some(moments);
-                    let (norm, keep) = (norm(known, item.norm, c), cell.sizes.keep::<R>(cell.spec));
-                    let job = Second { half, x, norm, padded, bands, z, moments, keep };
-                    dispatch_exactly(plan.isa, plan.lanes, job);
-                }
-                moments
-            },
-        )
-        .collect();
+    let moments: Vec<Vec<R>> = each(
+        by_image(taken.iter_mut().map(|t| &mut **t), n),
+        || (plan.z_pad.scratch(), Bands::new(plan.out, plan.out, c)),
+        |(padded, bands), i, outs| {
+            let mut moments = vec![R::ZERO; outs.len() * 2 * c];
+            let targets = outs.into_iter().zip(moments.chunks_exact_mut(2 * c));
+            for (&(item, half), (z, moments)) in seconds.iter().zip(targets) {
+                let x = &read[item.value][i * image..][..image];
+                let moments = cell.given.is_none().then_some(moments);
+                let (norm, keep) = (norm(known, item.norm, c), cell.sizes.keep::<R>(cell.spec));
+                let job = Second { half, x, norm, padded, bands, z, moments, keep };
+                dispatch_exactly(plan.isa, plan.lanes, job);
+            }
+            moments
+        },
+    );
     places.iter().zip(taken).for_each(|(&v, t)| values[v] = t);
     if cell.given.is_none() {
         set_statistics(cell, &places, values, &moments, stats);
@@ -279,17 +275,21 @@ fn sum_node<R: Real>(cell: &Cell<R>, node: usize, y: &mut [R], stats: &[R], valu
         }
     }
     let constant: Vec<R> = constant.into_iter().map(R::narrow).collect();
-    y.par_chunks_exact_mut(image * nodes).enumerate().for_each(|(i, y)| {
-        let out = y.as_mut_ptr();
-        let images: Vec<Image<R>> = (cell.spec.into_node(node))
-            .map(|item| match (item.last(), item.from.checked_sub(2)) {
-                (Some((_, value)), _) => (values[value][i * image..].as_ptr(), c),
-                (None, Some(earlier)) => (out.wrapping_add(earlier * c).cast_const(), nodes * c),
-                (None, None) => (cell.inputs[item.from][i * image..].as_ptr(), c),
-            })
-            .collect();
-        let out = (out.wrapping_add(node * c), nodes * c);
-        let job = Sum { images: &images, factors: &factors, constant: &constant, out, pixels: image / c };
-        dispatch_exactly(isa, lanes, job);
-    });
+    each(
+        y.chunks_exact_mut(image * nodes).collect(),
+        || (),
+        |(), i, y| {
+            let out = y.as_mut_ptr();
+            let images: Vec<Image<R>> = (cell.spec.into_node(node))
+                .map(|item| match (item.last(), item.from.checked_sub(2)) {
+                    (Some((_, value)), _) => (values[value][i * image..].as_ptr(), c),
+                    (None, Some(earlier)) => (out.wrapping_add(earlier * c).cast_const(), nodes * c),
+                    (None, None) => (cell.inputs[item.from][i * image..].as_ptr(), c),
+                })
+                .collect();
+            let out = (out.wrapping_add(node * c), nodes * c);
+            let job = Sum { images: &images, factors: &factors, constant: &constant, out, pixels: image / c };
+            dispatch_exactly(isa, lanes, job);
+        },
+    );
 }
