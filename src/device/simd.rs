@@ -233,8 +233,12 @@ pub fn dispatch_for<R: Real, K: Kernel<R>>(isa: Isa, lanes: usize, kernel: K) ->
     #[cfg(target_arch = "x86_64")]
     unsafe {
         match isa {
-            Isa::Avx512 if R::AVX512 && lanes >= R::V512::LANES => return x86::avx512::<R, R::V512, K>(kernel),
-            Isa::Avx512 if R::AVX512 && lanes >= R::V256::LANES => return x86::avx512::<R, R::V256, K>(kernel),
+            Isa::Avx512 if R::AVX512 && lanes >= R::V512::LANES => {
+                return x86::avx512::<R, R::V512, K>(kernel);
+            }
+            Isa::Avx512 if R::AVX512 && lanes >= R::V256::LANES => {
+                return x86::avx512::<R, R::V256, K>(kernel);
+            }
             Isa::Avx512 if R::AVX512 => return x86::avx512::<R, R::V128, K>(kernel),
             Isa::Avx512 | Isa::Avx2 if lanes >= R::V256::LANES => return x86::avx2::<R, R::V256, K>(kernel),
             Isa::Avx512 | Isa::Avx2 => return x86::avx2::<R, R::V128, K>(kernel),

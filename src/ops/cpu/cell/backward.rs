@@ -37,11 +37,11 @@ pub fn gradient<R: Real>(cell: &Cell<R>, kept: &Kept<R>, g: &[R], mut to: Gradie
         cell,
         kept,
         g,
-        // of the nodes that others read: their own and what those pass back
         d: Scratch::new(g.len()),
         factors: vec![vec![]; cell.spec.items.len()],
         m: R::Wide::of((cell.sizes.n * cell.sizes.out[0] * cell.sizes.out[1]) as f64),
     };
+    pass.take_unread();
     for from in (0..2 + nodes).rev() {
         let wanted = from >= 2 || to.inputs[from].is_some() || to.weights.is_some();
         if wanted && pass.is_read(from) {
@@ -60,6 +60,8 @@ pub(super) struct Pass<'a, R: Real> {
     pub cell: &'a Cell<'a, R>,
     pub kept: &'a Kept<'a, R>,
     pub g: &'a [R],
+    /// Gradients of the nodes, their own and what those that read them pass back, (n, nodes, h, w, c): a node's pixels
+    /// lie side by side, since they are read once for every candidate.
     pub d: Scratch<R>,
     /// Of each candidate: its value's gradient is `factors[0] d + factors[1] value + factors[2]` in every channel.
     pub factors: Vec<Vec<R>>,
@@ -72,12 +74,27 @@ impl<R: Real> Pass<'_, R> {
         self.cell.spec.reading(from).next().is_some()
     }
 
-    /// The gradient of `node` for image `i`, `d` being that image's part of [`Self::d`].
-    pub fn node_grad(&self, d: *const R, node: usize, i: usize) -> Image<R> {
-        let (c, nodes) = (self.cell.sizes.c, self.cell.spec.nodes);
-        let as_it_came = self.g[i * self.cell.sizes.node() * nodes..].as_ptr();
-        let from = if self.is_read(2 + node) { d } else { as_it_came };
-        (from.wrapping_add(node * c), nodes * c)
+    /// The gradients of the nodes that nobody reads: as they came.
+    fn take_unread(&mut self) {
+        let (c, image, nodes) = (self.cell.sizes.c, self.cell.sizes.node(), self.cell.spec.nodes);
+        let unread: Vec<usize> = (0..nodes).filter(|&node| !self.is_read(2 + node)).collect();
+        let g = self.g;
+        each(
+            self.d.chunks_exact_mut(image * nodes).collect(),
+            || (),
+            |(), i, d| {
+                for &node in &unread {
+                    let pixels = g[i * image * nodes..][..image * nodes].chunks_exact(nodes * c);
+                    let to = d[node * image..][..image].chunks_exact_mut(c);
+                    to.zip(pixels).for_each(|(to, pixel)| to.copy_from_slice(&pixel[node * c..][..c]));
+                }
+            },
+        );
+    }
+
+    /// The gradient of `node`, `d` being an image's part of [`Self::d`].
+    pub fn node_grad(&self, d: *const R, node: usize) -> Image<R> {
+        (d.wrapping_add(node * self.cell.sizes.node()), self.cell.sizes.c)
     }
 
     /// The sums over `node`'s gradient that its candidates' norms need, and from them the mixing weights' gradients.
@@ -103,7 +120,7 @@ impl<R: Real> Pass<'_, R> {
                     .collect();
                 let mut sums = vec![R::ZERO; (images.len() + 1) * c];
                 let whole = image * cell.spec.nodes;
-                let g = self.node_grad(self.d[i * whole..].as_ptr(), node, i);
+                let g = self.node_grad(self.d[i * whole..].as_ptr(), node);
                 let (images, shifts, sums_to) = (&images[..], &shifts[..], &mut sums[..]);
                 let job = Products { g, images, shifts, c, pixels: image / c, sums: sums_to };
                 dispatch_exactly(isa, lanes, job);

@@ -2,7 +2,7 @@
 
 use super::half::{Bands, Keep};
 use super::pad::Norm;
-use super::pixels::add_moments;
+use super::pixels::set_moments;
 use super::plan::{StatePlan, lanes};
 use super::sum::{Image, Sum};
 use super::{Cell, by_image, norm, state};
@@ -80,7 +80,7 @@ fn first_values<R: Real>(
     places.iter().zip(taken).for_each(|(&v, t)| values[v] = t);
     maxima.iter().zip(taps).for_each(|(&m, t)| indices[m] = t);
     if cell.given.is_none() {
-        set_statistics(cell, &places, values, &moments, stats);
+        set_statistics(cell, &places, &moments, stats);
     }
 }
 
@@ -97,14 +97,14 @@ struct First<'a, R> {
 }
 
 impl<R: Real> Kernel<R> for First<'_, R> {
-    /// Moments of each value's channels about its first pixel, (values, 2, c).
+    /// Moments of each value's channels about its first pixel, and that pixel, (values, 3, c).
     type Output = Vec<R>;
     #[inline(always)]
     fn run<V: Vector<Elem = R>>(self) -> Vec<R> {
         let Self { plan, x, work, mut outs, taps, moments: wanted, far } = self;
         let (c, [h, w], out) = (plan.c, plan.size, plan.out);
-        let mut moments = vec![R::ZERO; outs.len() * 2 * c];
-        let mut targets = outs.iter_mut().zip(moments.chunks_exact_mut(2 * c));
+        let mut moments = vec![R::ZERO; outs.len() * 3 * c];
+        let mut targets = outs.iter_mut().zip(moments.chunks_exact_mut(3 * c));
         // SAFETY: `x` is an image of the plan's size, the results are of the nodes' size.
         unsafe {
             if !plan.pools.is_empty() {
@@ -124,8 +124,7 @@ impl<R: Real> Kernel<R> for First<'_, R> {
                         None => pool.images.avg(dense, to),
                     }
                     if wanted {
-                        let at = to.as_ptr();
-                        add_moments::<V>(at, c, out[0] * out[1], at, moments.as_mut_ptr());
+                        set_moments::<V>(to, c, moments);
                     }
                 }
             }
@@ -147,8 +146,7 @@ impl<R: Real> Kernel<R> for First<'_, R> {
                     }
                 }
                 if wanted {
-                    let at = to.as_ptr();
-                    add_moments::<V>(at, c, out[0] * out[1], at, moments.as_mut_ptr());
+                    set_moments::<V>(to, c, moments);
                 }
             }
         }
@@ -170,8 +168,8 @@ fn second_values<R: Real>(cell: &Cell<R>, plan: &StatePlan<R>, stats: &mut [R], 
         by_image(taken.iter_mut().map(|t| &mut **t), n),
         || (plan.z_pad.scratch(), Bands::new(plan.out, plan.out, c)),
         |(padded, bands), i, outs| {
-            let mut moments = vec![R::ZERO; outs.len() * 2 * c];
-            let targets = outs.into_iter().zip(moments.chunks_exact_mut(2 * c));
+            let mut moments = vec![R::ZERO; outs.len() * 3 * c];
+            let targets = outs.into_iter().zip(moments.chunks_exact_mut(3 * c));
             for (&(item, half), (z, moments)) in seconds.iter().zip(targets) {
                 let x = &read[item.value][i * image..][..image];
                 let moments = cell.given.is_none().then_some(moments);
@@ -184,7 +182,7 @@ fn second_values<R: Real>(cell: &Cell<R>, plan: &StatePlan<R>, stats: &mut [R], 
     );
     places.iter().zip(taken).for_each(|(&v, t)| values[v] = t);
     if cell.given.is_none() {
-        set_statistics(cell, &places, values, &moments, stats);
+        set_statistics(cell, &places, &moments, stats);
     }
 }
 
@@ -212,36 +210,35 @@ impl<R: Real> Kernel<R> for Second<'_, R> {
     }
 }
 
-/// Writes mean, r and biased variance of the values at `places` to the rows of all norms that apply to them.
-fn set_statistics<R: Real>(
-    cell: &Cell<R>,
-    places: &[usize],
-    values: &[&mut [R]],
-    moments: &[Vec<R>],
-    stats: &mut [R],
-) {
-    let (n, c, image) = (cell.sizes.n, cell.sizes.c, cell.sizes.node());
-    let pixels = R::Wide::of((image / c) as f64);
-    let count = pixels * R::Wide::of(n as f64);
+/// Writes mean, r and biased variance of the values at `places` to the rows of all norms that apply to them; `moments`
+/// are those of each image.
+fn set_statistics<R: Real>(cell: &Cell<R>, places: &[usize], moments: &[Vec<R>], stats: &mut [R]) {
+    let (c, wide) = (cell.sizes.c, R::Wide::of);
+    let (n, pixels) = (wide(cell.sizes.n as f64), wide((cell.sizes.node() / c) as f64));
     for (k, &place) in places.iter().enumerate() {
+        let mut total = vec![[R::Wide::default(); 2]; c]; // means, squares about the mean
+        let images = || moments.iter().map(|m| m[3 * k * c..][..3 * c].split_at(c));
+        let mean = |sum: R, shift: R| shift.wide() + sum.wide() / pixels;
+        for (sum, rest) in images() {
+            let (_, shift) = rest.split_at(c);
+            total
+                .iter_mut()
+                .zip(sum.iter().zip(shift))
+                .for_each(|(t, (&sum, &shift))| t[0] += mean(sum, shift));
+        }
+        total.iter_mut().for_each(|t| t[0] = t[0] / n);
+        for (sum, rest) in images() {
+            let (square, shift) = rest.split_at(c);
+            for (ch, [total, within]) in total.iter_mut().enumerate() {
+                let (s, off) = (sum[ch].wide(), mean(sum[ch], shift[ch]) - *total);
+                *within += square[ch].wide() - s * s / pixels + pixels * off * off;
+            }
+        }
         let mut row = vec![R::ZERO; 3 * c];
-        for ch in 0..c {
-            // mean, and sum of squares about it, of every image
-            let of = |i: usize| {
-                let sum = moments[i][2 * k * c + ch].wide();
-                let square = moments[i][(2 * k + 1) * c + ch].wide();
-                (values[place][i * image + ch].wide() + sum / pixels, square - sum * sum / pixels)
-            };
-            let mean = (0..n).map(|i| of(i).0).sum::<R::Wide>() / R::Wide::of(n as f64);
-            let within: R::Wide = (0..n)
-                .map(|i| {
-                    let (m, square) = of(i);
-                    square + pixels * (m - mean) * (m - mean)
-                })
-                .sum();
-            let variance = if within < R::Wide::of(0.0) { R::Wide::of(0.0) } else { within / count };
+        for (ch, [mean, within]) in total.into_iter().enumerate() {
+            let variance = if within < wide(0.0) { wide(0.0) } else { within / (n * pixels) };
             row[ch] = R::narrow(mean);
-            row[c + ch] = R::narrow(R::Wide::of(1.0) / (variance + R::Wide::of(EPSILON)).sqrt());
+            row[c + ch] = R::narrow(wide(1.0) / (variance + wide(EPSILON)).sqrt());
             row[2 * c + ch] = R::narrow(variance);
         }
         for item in &cell.spec.items {

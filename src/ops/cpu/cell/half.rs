@@ -53,14 +53,13 @@ pub struct Bands<R> {
     dz: Scratch<R>,
     d: Scratch<R>,
     row: Scratch<R>,
-    shift: Scratch<R>,
 }
 
 impl<R: Real> Bands<R> {
     pub fn new(size: [usize; 2], out: [usize; 2], c: usize) -> Self {
         let band = (out[1].next_multiple_of(BLOCK) + BAND + out[1]) * c;
         let row = (size[1] + 2 * BLOCK).next_multiple_of(BLOCK) * 4 * c;
-        Self { dz: Scratch::new(band), d: Scratch::new(band), row: Scratch::new(row), shift: Scratch::new(c) }
+        Self { dz: Scratch::new(band), d: Scratch::new(band), row: Scratch::new(row) }
     }
     /// Room for a band of gradients.
     pub fn dz(&mut self) -> *mut R {
@@ -144,7 +143,8 @@ impl<R: Real> Half<R> {
         }
     }
 
-    /// z of the padded input, and, if wanted, the moments of its channels about its first pixel, (2, c).
+    /// z of the padded input, and, if wanted, the moments of its channels about its first pixel, and that pixel, to
+    /// zeroed (3, c).
     ///
     /// # Safety
     /// `x` is laid out by `x_pad`, `z` holds the result; `V`'s lanes divide the channels.
@@ -168,10 +168,11 @@ impl<R: Real> Half<R> {
                 let at = if keep == Keep::Far { bands.dz.as_mut_ptr() } else { to };
                 self.forward.times::<V>((bands.d.as_ptr(), c), (at, c), pixels);
                 if let Some(moments) = &mut moments {
+                    let shift = moments.as_mut_ptr().add(2 * c);
                     if y == 0 {
-                        bands.shift.copy_from_slice(std::slice::from_raw_parts(at, c));
+                        shift.copy_from_nonoverlapping(at, c);
                     }
-                    add_moments::<V>(at, c, pixels, bands.shift.as_ptr(), moments.as_mut_ptr());
+                    add_moments::<V>(at, c, pixels, shift, moments.as_mut_ptr());
                 }
                 if keep == Keep::Far {
                     for i in (0..pixels * c).step_by(V::LANES) {

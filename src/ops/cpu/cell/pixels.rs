@@ -146,6 +146,17 @@ unsafe fn add_open_stretch<V: Vector, const P: usize>(
     }
 }
 
+/// The moments of an image's channels about its first pixel, and that pixel, to zeroed (3, c).
+///
+/// # Safety
+/// `V`'s lanes divide `c`.
+#[inline(always)]
+pub unsafe fn set_moments<V: Vector>(image: &[V::Elem], c: usize, moments: &mut [V::Elem]) {
+    moments[2 * c..].copy_from_slice(&image[..c]);
+    // SAFETY: the caller's.
+    unsafe { add_moments::<V>(image.as_ptr(), c, image.len() / c, image.as_ptr(), moments.as_mut_ptr()) }
+}
+
 /// `moments[0][c] += sum of x - shift`, `moments[1][c] += sum of its square` over some pixels.
 ///
 /// # Safety

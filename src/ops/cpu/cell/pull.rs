@@ -46,7 +46,7 @@ impl<R: Real> Kernel<R> for PullSecond<'_, R> {
         let value = |k: usize| &pass.kept.values[item.value + k][self.i * image..][..image];
         let norm = norm(pass.kept.stats, item.norm, c);
         let d = pass.d[self.i * image * pass.cell.spec.nodes..].as_ptr();
-        let g = pass.node_grad(d, item.node, self.i);
+        let g = pass.node_grad(d, item.node);
         let incoming = Incoming { g, z: value(1), factors: &pass.factors[item.index] };
         let mut target = Target::Norm { z: value(0), norm, to: self.du, sums: self.norm_sums };
         // SAFETY: all are images of the nodes' size.
@@ -103,14 +103,13 @@ impl<R: Real> Kernel<R> for PullFirst<'_, R> {
             self.skips::<V>(d, dx);
             self.pools::<V>(d, dx);
             if let Some(own) = self.own {
-                let step = pass.cell.spec.nodes * c;
-                let to = (d.add(own * c), step);
+                let (to, step) = ((d.add(own * h * w * c), c), pass.cell.spec.nodes * c);
                 let g = match self.begins {
-                    true => pass.g[self.i * h * w * step + own * c..].as_ptr(),
-                    false => to.0.cast_const(),
+                    true => (pass.g[self.i * h * w * step + own * c..].as_ptr(), step),
+                    false => (to.0.cast_const(), c),
                 };
                 let ones = vec![R::ONE; 2 * c];
-                let (images, constant) = (&[(g, step), (dx.cast_const(), c)][..], &vec![R::ZERO; c][..]);
+                let (images, constant) = (&[g, (dx.cast_const(), c)][..], &vec![R::ZERO; c][..]);
                 Sum { images, factors: &ones, constant, out: to, pixels: h * w }.run::<V>();
             }
         }
@@ -124,7 +123,7 @@ impl<R: Real> PullFirst<'_, R> {
         let (pass, plan) = (self.pass, self.plan);
         let (mut images, mut factors) = (vec![], vec![]);
         for item in pass.cell.spec.reading(plan.from).filter(|i| i.kind == Kind::Identity) {
-            images.push(pass.node_grad(d, item.node, self.i));
+            images.push(pass.node_grad(d, item.node));
             factors.extend(&pass.factors[item.index]);
         }
         let (constant, pixels) = (&vec![R::ZERO; plan.c][..], plan.size[0] * plan.size[1]);
@@ -143,7 +142,7 @@ impl<R: Real> PullFirst<'_, R> {
         for (k, Conv { item, first, second }) in plan.convs.iter().enumerate() {
             let (g, factors) = match second.as_ref().and_then(|_| between.next()) {
                 Some((du, factors)) => ((du[self.i * image..].as_ptr(), plan.c), &factors[..]),
-                None => (pass.node_grad(d, item.node, self.i), &pass.factors[item.index][..]),
+                None => (pass.node_grad(d, item.node), &pass.factors[item.index][..]),
             };
             let z = &pass.kept.values[item.value][self.i * image..][..image];
             let weights = self.sums.as_mut().map(|(sums, places)| {
@@ -169,7 +168,7 @@ impl<R: Real> PullFirst<'_, R> {
         for (at, reduce) in plan.reduces.iter().enumerate() {
             let item = &reduce.item;
             let z = &pass.kept.values[item.value][self.i * image..][..image];
-            let g = pass.node_grad(d, item.node, self.i);
+            let g = pass.node_grad(d, item.node);
             let incoming = Incoming { g, z, factors: &pass.factors[item.index] };
             for (y, k) in (0..oh).flat_map(|y| [(y, 0), (y, 1)]) {
                 // SAFETY: the caller's; pixel (2 y + k, k) and every second one after it exist.
@@ -210,7 +209,7 @@ impl<R: Real> PullFirst<'_, R> {
             let alike = |i: &&super::spec::Item| i.kind == pool.item.kind;
             for item in pass.cell.spec.reading(plan.from).filter(alike) {
                 let own = &pass.factors[item.index];
-                images.push(pass.node_grad(d, item.node, self.i));
+                images.push(pass.node_grad(d, item.node));
                 factors.extend(&own[..c]);
                 factors.iter_mut().zip(&own[c..2 * c]).for_each(|(f, &x)| *f += x);
                 constant.iter_mut().zip(&own[2 * c..]).for_each(|(f, &x)| *f += x);

@@ -3,11 +3,10 @@
 use super::pixels::add_to;
 use crate::device::real::Real;
 use crate::device::simd::{Kernel, Vector, prefetch};
+use std::mem::MaybeUninit;
 
-/// Terms of one sweep: as many streams as prefetchers follow easily.
-const SWEEP: usize = 4;
-/// Elements of one block: what is written stays near from sweep to sweep.
-const BLOCK: usize = 8192;
+/// Elements of one block: what a sweep leaves stays in the first-level cache for the next one.
+const BLOCK: usize = 4096;
 /// Elements that are fetched ahead of their use.
 const AHEAD: usize = 512;
 
@@ -29,51 +28,61 @@ impl<R: Real> Kernel<R> for Sum<'_, R> {
     type Output = ();
     #[inline(always)]
     fn run<V: Vector<Elem = R>>(self) {
-        let block = (BLOCK / self.constant.len()).max(1);
+        let (c, mut near) = (self.constant.len(), [const { MaybeUninit::<R>::uninit() }; BLOCK]);
+        let block = (BLOCK / c).max(1);
         for start in (0..self.pixels).step_by(block) {
             let pixels = block.min(self.pixels - start);
-            // SAFETY: the contract of the type.
-            unsafe {
-                let mut k = 0;
-                while k + SWEEP <= self.images.len() {
-                    self.sweep::<V, SWEEP>(k, start, pixels);
-                    k += SWEEP;
+            let out = (self.out.0.wrapping_add(start * self.out.1), self.out.1);
+            let between = if c <= BLOCK { (near.as_mut_ptr().cast(), c) } else { out };
+            let mut k = 0;
+            while k == 0 || k < self.images.len() {
+                let left = self.images.len() - k;
+                let terms = [8, 4, 1, 0].into_iter().find(|&n| n <= left).unwrap_or(0);
+                let to = if terms == left { out } else { between };
+                // SAFETY: the contract of the type.
+                unsafe {
+                    match terms {
+                        8 => self.sweep::<V, 8>(k, start, pixels, between, to),
+                        4 => self.sweep::<V, 4>(k, start, pixels, between, to),
+                        1 => self.sweep::<V, 1>(k, start, pixels, between, to),
+                        _ => self.sweep::<V, 0>(k, start, pixels, between, to),
+                    }
                 }
-                if k == 0 && self.images.is_empty() {
-                    self.sweep::<V, 0>(0, start, pixels);
-                }
-                while k < self.images.len() {
-                    self.sweep::<V, 1>(k, start, pixels);
-                    k += 1;
-                }
+                k += terms.max(1);
             }
         }
     }
 }
 
 impl<R: Real> Sum<'_, R> {
-    /// Terms `k..k + N`; the first sweep starts from the constant.
+    /// `to` = terms `k..k + N` and what was there before them: the constant, or the sum `between` two sweeps.
     #[inline(always)]
-    unsafe fn sweep<V: Vector<Elem = R>, const N: usize>(&self, k: usize, start: usize, pixels: usize) {
+    unsafe fn sweep<V: Vector<Elem = R>, const N: usize>(
+        &self,
+        k: usize,
+        start: usize,
+        pixels: usize,
+        between: (*mut R, usize),
+        to: (*mut R, usize),
+    ) {
         let c = self.constant.len();
         // SAFETY: the caller's.
         unsafe {
-            let out = self.out.0.add(start * self.out.1);
-            let mut from = [(self.out.0.cast_const(), 0); N];
+            let mut from = [(to.0.cast_const(), 0); N];
             for (i, from) in from.iter_mut().enumerate() {
                 let (image, step) = self.images[k + i];
                 *from = (image.add(start * step), step);
             }
             for p in 0..pixels {
                 for r in (0..c).step_by(V::LANES) {
-                    let to = out.add(p * self.out.1 + r);
-                    let mut sum = V::load(if k == 0 { self.constant.as_ptr().add(r) } else { to });
+                    let before = between.0.add(p * between.1 + r).cast_const();
+                    let mut sum = V::load(if k == 0 { self.constant.as_ptr().add(r) } else { before });
                     for (i, (from, step)) in from.iter().enumerate() {
                         let factor = V::load(self.factors.as_ptr().add((k + i) * c + r));
                         prefetch(from.wrapping_add(p * step + r + AHEAD), V::LANES);
                         sum = V::load(from.add(p * step + r)).fma(factor, sum);
                     }
-                    sum.store(to);
+                    sum.store(to.0.add(p * to.1 + r));
                 }
             }
         }
