@@ -14,6 +14,7 @@ pub mod elementwise;
 pub mod gemm;
 mod padded;
 pub mod pool;
+pub mod preprocess;
 mod scratch;
 mod slide;
 #[cfg(test)]
