@@ -216,14 +216,18 @@ impl FactorizedReduce {
         let halves = [half(cx, &self.even, 0)?, half(cx, &self.odd, 1)?];
         Ok(Term::new(cx.tape.apply(Concat, &halves)?, Some(self.norm)))
     }
+    /// Its weights and its norm, for an operation that does all of it.
+    pub fn parts(&self) -> (Vec<usize>, Norm) {
+        ([&self.even, &self.odd].map(Conv2d::weight_index).to_vec(), self.norm)
+    }
 }
 impl Candidate for FactorizedReduce {
     fn forward(&self, cx: &mut Context, input: &mut State) -> Result<Option<Term>> {
         self.term(cx, input).map(Some)
     }
     fn fused(&self) -> Option<Fused> {
-        let weights = [&self.even, &self.odd].map(Conv2d::weight_index);
-        self.norm.is_plain().then(|| Fused::of(Kind::Reduce, weights, [self.norm]))
+        let (weights, norm) = self.parts();
+        norm.is_plain().then(|| Fused::of(Kind::Reduce, weights, [norm]))
     }
 }
 
@@ -241,6 +245,10 @@ impl ReluConvBn {
     pub fn term(&self, cx: &mut Context, input: &mut State) -> Result<Term> {
         let x = input.relu(cx)?;
         Ok(Term::new(self.conv.forward(cx, x)?, Some(self.norm)))
+    }
+    /// Its weights and its norm, for an operation that does all of it.
+    pub fn parts(&self) -> (Vec<usize>, Norm) {
+        (vec![self.conv.weight_index()], self.norm)
     }
 }
 

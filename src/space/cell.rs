@@ -5,6 +5,7 @@ use crate::error::Result;
 use crate::nn::{Context, Norm, NormMode};
 use crate::ops::concat::Concat;
 use crate::ops::fused::mixed_cell::{self, MixedCell, Spec};
+use crate::ops::fused::relu_conv_norm::ReluConvNorm;
 use crate::ops::weighted_sum::WeightedSum;
 use crate::tape::{Builder, Var};
 use crate::tensor::Tensor;
@@ -41,12 +42,33 @@ impl Preprocess {
         Ok([first, second])
     }
     pub fn forward(&self, cx: &mut Context, input: Var) -> Result<Var> {
+        let (weights, norm) = match self {
+            Self::Same(layer) => layer.parts(),
+            Self::Halve(layer) => layer.parts(),
+        };
+        if cx.fused && norm.is_plain() {
+            return self.fused(cx, input, &weights, norm);
+        }
         let mut state = State::new(input);
         let term = match self {
             Self::Same(layer) => layer.term(cx, &mut state)?,
             Self::Halve(layer) => layer.term(cx, &mut state)?,
         };
         term.normalised(cx)
+    }
+    /// The same as one operation.
+    fn fused(&self, cx: &mut Context, input: Var, weights: &[usize], norm: Norm) -> Result<Var> {
+        let mut ins = vec![input];
+        ins.extend(weights.iter().map(|&w| cx.weights[w]));
+        let given = cx.mode == NormMode::Running;
+        if given {
+            let stats = norm.running(cx);
+            ins.push(cx.tape.constant(stats));
+        }
+        let y = cx.tape.apply(ReluConvNorm { halve: matches!(self, Self::Halve(_)), given }, &ins)?;
+        let (stats, shape) = (cx.tape.saved(y, 0).clone(), cx.tape.shape(y));
+        norm.observe(cx, &stats, shape.count() / shape.last());
+        Ok(y)
     }
 }
 

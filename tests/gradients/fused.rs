@@ -3,7 +3,7 @@
 use super::{distance, evaluate};
 use oche::data::loader::Batch;
 use oche::ops::cases::Case;
-use oche::ops::cases::fused::Cell;
+use oche::ops::cases::fused::{Cell, Preprocess};
 use oche::search::{Hyper, Order, Searcher};
 use oche::space::cnn::{CnnConfig, CnnSupernet};
 use oche::tape::check::normal;
@@ -47,6 +47,17 @@ proptest! {
         let cell = Cell { x: [n, h, w, c], nodes, reduction, chosen, given };
         agree(&cell.case(false), &cell.case(true), seed)?;
     }
+
+    #[test]
+    fn preprocessing(
+        n in 1usize..5, h in 1usize..9, w in 1usize..9, c in 1usize..40, share in 1usize..40,
+        halve: bool, given: bool, seed in 0u64..100,
+    ) {
+        prop_assume!(n * h * w > 4); // of fewer values a channel the norm makes nearly constants
+        let [h, w] = if halve { [2 * h, 2 * w] } else { [h, w] };
+        let layer = Preprocess { x: [n, h, w, c], share, halve, given };
+        agree(&layer.case(false), &layer.case(true), seed)?;
+    }
 }
 
 /// Whole vectors of every width, and more images than there are parts.
@@ -57,6 +68,25 @@ fn cells_at_the_sizes_of_a_search() {
         for reduction in [false, true] {
             let cell = Cell { x, nodes: 3, reduction, chosen: all(reduction), given: false };
             agree(&cell.case(false), &cell.case(true), 3).unwrap();
+        }
+    }
+}
+
+/// Several blocks of rows an image, sums of weights in parts, and rows that are longer than a block.
+#[test]
+fn preprocessing_at_the_sizes_of_a_search() {
+    for (x, share) in [
+        ([3, 32, 32, 64], 16),
+        ([2, 32, 32, 48], 16),
+        ([35, 8, 8, 256], 64),
+        ([2, 16, 16, 128], 32),
+        ([2, 2, 70, 64], 5),
+        ([17, 10, 6, 33], 7),
+    ] {
+        for halve in [false, true] {
+            let share = if halve { share.div_ceil(2) } else { share };
+            let layer = Preprocess { x, share, halve, given: false };
+            agree(&layer.case(false), &layer.case(true), 3).unwrap();
         }
     }
 }

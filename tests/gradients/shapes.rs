@@ -5,6 +5,7 @@ use oche::ops::channel::{ChannelBroadcast, ChannelDot, ChannelScale, ChannelShif
 use oche::ops::concat::{ChannelPlace, ChannelSlice, Concat};
 use oche::ops::conv::{Conv, ConvInput, ConvWeight, Geometry};
 use oche::ops::cross_entropy::{CrossEntropy, OneHot};
+use oche::ops::fused::relu_conv_norm::ReluConvNorm;
 use oche::ops::matmul::MatMul;
 use oche::ops::pointwise::{Add, Dot, Mul, ReluGrad, ScaleBy, Sub};
 use oche::ops::pool::{AvgPool, AvgPoolGrad, GlobalAvgPool, GlobalSpread, MaxGather, MaxPool, MaxScatter};
@@ -116,6 +117,21 @@ fn windows() {
         refused(&Subsample(phase), &[&[1, 4, 4, 2]]);
     }
     refused(&SubsampleGrad { phase: Phase { stride: 2, offset: 1 }, shape }, &[&[1, 3, 2, 2]]);
+}
+
+#[test]
+fn preprocessing() {
+    let [same, halve] = [false, true].map(|halve| ReluConvNorm { halve, given: false });
+    let given = ReluConvNorm { halve: false, given: true };
+    refused(&same, &[&[2, 4, 4, 3]]);
+    refused(&same, &[&[2, 4, 3], &[5, 3, 1, 1]]);
+    refused(&same, &[&[2, 4, 4, 3], &[5, 4, 1, 1]]);
+    refused(&same, &[&[2, 4, 4, 3], &[5, 3, 3, 3]]);
+    refused(&same, &[&[1, 1, 1, 3], &[5, 3, 1, 1]]); // one value a channel
+    refused(&halve, &[&[2, 4, 4, 3], &[5, 3, 1, 1]]);
+    refused(&halve, &[&[2, 4, 4, 3], &[5, 3, 1, 1], &[4, 3, 1, 1]]);
+    refused(&halve, &[&[2, 4, 5, 3], &[5, 3, 1, 1], &[5, 3, 1, 1]]);
+    refused(&given, &[&[2, 4, 4, 3], &[5, 3, 1, 1], &[3, 3]]);
 }
 
 #[test]

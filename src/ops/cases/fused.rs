@@ -1,9 +1,10 @@
-//! Cases of the fused cell: any candidates on the edges of a cell, as one operation or as its reference.
+//! Cases of the fused cell, any candidates on its edges, and of its preprocessing: as one operation or as the reference.
 
 use super::{Case, Kind as Values, any, of};
 use crate::error::Result;
 use crate::ops::batch_norm::fixed_statistics;
 use crate::ops::fused::mixed_cell::{Candidate, Kind, MixedCell, Spec};
+use crate::ops::fused::relu_conv_norm::ReluConvNorm;
 use crate::ops::window::Window;
 use crate::tape::Op;
 use crate::tensor::Tensor;
@@ -82,7 +83,39 @@ impl Cell {
     }
 }
 
+/// What a case of a cell's preprocessing is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Preprocess {
+    /// (N, H, W, C) of the input.
+    pub x: [usize; 4],
+    /// Output channels of each convolution.
+    pub share: usize,
+    pub halve: bool,
+    /// Use statistics that are given.
+    pub given: bool,
+}
+
+impl Preprocess {
+    /// The case; as its reference if told so.
+    pub fn case(&self, reference: bool) -> Case {
+        let Self { x, share, halve, given } = *self;
+        let op = ReluConvNorm { halve, given };
+        let convs = if halve { 2 } else { 1 };
+        let mut inputs = vec![of(x, Values::AwayFromZero)];
+        inputs.extend(vec![any([share, x[3], 1, 1]); convs]);
+        Case::of(format!("{self:?}, reference {reference}"), inputs, move |tape, ins| {
+            let mut ins = ins.to_vec();
+            if given {
+                let draw = |k| super::draw(&of([convs * share], Values::Positive), 3, k);
+                ins.push(super::constant(tape, &fixed_statistics(&draw(0)?, &draw(1)?), ins[0])?);
+            }
+            if reference { op.reference(tape, &ins) } else { tape.apply(op, &ins) }
+        })
+    }
+}
+
 pub(super) fn cases() -> Vec<Case> {
+    let preprocess = |x, share, halve, given| Preprocess { x, share, halve, given }.case(false);
     let cell = |x, nodes, reduction, chosen: &[&[usize]]| {
         let chosen = chosen.iter().map(|c| c.to_vec()).collect();
         Cell { x, nodes, reduction, chosen, given: false }.case(false)
@@ -91,5 +124,9 @@ pub(super) fn cases() -> Vec<Case> {
         cell([2, 3, 4, 3], 1, false, &[&[0, 3, 5]]),
         cell([2, 4, 4, 2], 1, true, &[&[0, 6], &[1, 2]]),
         cell([2, 3, 3, 2], 2, false, &[&[1, 2], &[0], &[], &[3, 5]]),
+        preprocess([3, 3, 5, 7], 3, false, false),
+        preprocess([2, 4, 2, 5], 3, true, false),
+        preprocess([2, 2, 3, 8], 4, false, true),
+        preprocess([1, 4, 4, 3], 1, true, true),
     ]
 }

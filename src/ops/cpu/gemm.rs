@@ -62,15 +62,29 @@ impl<R: Real> Packed<R> {
     /// `y[rows, n] (+)= x[rows, k] * B` on the calling thread.
     pub fn times(&self, x: &[R], y: &mut [R], accumulate: bool) {
         let rows = y.len() / self.columns.max(1);
-        assert!(x.len() >= rows * self.depth, "rows of x");
-        dispatch_for(self.isa, self.lanes, Times { by: self, x, y, rows, accumulate });
+        self.times_within((x, self.depth), (y, self.columns), rows, accumulate);
+    }
+    /// The same where the rows of `x` and `y` are parts of longer ones: so many elements from one to the next.
+    pub fn times_within(
+        &self,
+        (x, x_stride): (&[R], usize),
+        (y, y_stride): (&mut [R], usize),
+        rows: usize,
+        accumulate: bool,
+    ) {
+        let Some(before) = rows.checked_sub(1) else { return };
+        assert!(x.len() >= before * x_stride + self.depth, "rows of x");
+        assert!(y.len() >= before * y_stride + self.columns, "rows of y");
+        dispatch_for(self.isa, self.lanes, Times { by: self, x, x_stride, y, y_stride, rows, accumulate });
     }
 }
 
 struct Times<'a, R> {
     by: &'a Packed<R>,
     x: &'a [R],
+    x_stride: usize,
     y: &'a mut [R],
+    y_stride: usize,
     rows: usize,
     accumulate: bool,
 }
@@ -83,15 +97,15 @@ impl<R: Real> Kernel<R> for Times<'_, R> {
         for k in (0..depth.max(1)).step_by(DEPTH) {
             for (first, vectors) in strips::<R>(columns.div_ceil(V::LANES), isa) {
                 let (start, width) = (first * V::LANES, vectors * V::LANES);
-                // SAFETY: `times` checked the lengths; strip `first` of the packed matrix starts at `start * depth`.
+                // SAFETY: `times_within` checked the lengths; strip `first` of the packed matrix starts at `start * depth`.
                 unsafe {
                     let strip = Strip {
                         a: self.x.as_ptr().add(k),
-                        a_strides: [depth, 1],
+                        a_strides: [self.x_stride, 1],
                         b: data.as_ptr().add(start * depth + k * width),
                         b_stride: width,
                         out: self.y.as_mut_ptr().add(start),
-                        out_stride: columns,
+                        out_stride: self.y_stride,
                         rows: self.rows,
                         depth: DEPTH.min(depth - k),
                         columns: width.min(columns - start),
@@ -165,9 +179,14 @@ impl<R: Real> OuterSum<R> {
     }
     /// `sum += a^T b` over the rows of `a[p, m]` and `b[p, n]`, on the calling thread.
     pub fn add(&self, a: &[R], b: &[R], sum: &mut [R], spare: &mut [R]) {
-        for (a, b) in a.chunks(BLOCK * self.m).zip(b.chunks(BLOCK * self.n)) {
-            let rows = a.len() / self.m;
-            assert!(b.len() == rows * self.n && sum.len() == self.size(), "rows of both factors");
+        self.add_within((a, self.m), b, sum, spare);
+    }
+    /// The same where the rows of `a` are parts of longer ones: so many elements from one to the next.
+    pub fn add_within(&self, (a, a_stride): (&[R], usize), b: &[R], sum: &mut [R], spare: &mut [R]) {
+        for (a, b) in a.chunks(BLOCK * a_stride).zip(b.chunks(BLOCK * self.n)) {
+            let rows = b.len() / self.n;
+            assert!(a.len() >= (rows - 1) * a_stride + self.m, "rows of both factors");
+            assert!(b.len() == rows * self.n && sum.len() == self.size(), "whole rows and sums");
             let b = if self.width() == self.n {
                 b
             } else {
@@ -176,7 +195,7 @@ impl<R: Real> OuterSum<R> {
                 }
                 &*spare
             };
-            dispatch_for(self.isa, self.lanes, OuterBlock { plan: self, rows, a, b, sum });
+            dispatch_for(self.isa, self.lanes, OuterBlock { plan: self, rows, a, a_stride, b, sum });
         }
     }
     /// Calls `put(i, j, total)` with the total of several sums, added in order.
@@ -196,6 +215,7 @@ struct OuterBlock<'a, R> {
     plan: &'a OuterSum<R>,
     rows: usize,
     a: &'a [R],
+    a_stride: usize,
     b: &'a [R],
     sum: &'a mut [R],
 }
@@ -211,7 +231,7 @@ impl<R: Real> Kernel<R> for OuterBlock<'_, R> {
             unsafe {
                 let strip = Strip {
                     a: self.a.as_ptr(),
-                    a_strides: [1, m],
+                    a_strides: [1, self.a_stride],
                     b: self.b.as_ptr().add(start),
                     b_stride: width,
                     out: self.sum.as_mut_ptr().add(start),

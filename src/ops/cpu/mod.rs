@@ -15,6 +15,7 @@ pub mod gemm;
 mod jobs;
 mod padded;
 pub mod pool;
+pub mod preprocess;
 mod scratch;
 mod slide;
 #[cfg(test)]

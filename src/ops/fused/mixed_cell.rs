@@ -36,7 +36,7 @@ pub struct MixedCell {
     pub given: bool,
 }
 
-const POINTWISE: Geometry = Geometry {
+pub(super) const POINTWISE: Geometry = Geometry {
     window: Window { kernel: [1; 2], stride: [1; 2], padding: [0; 2], dilation: [1; 2] },
     depthwise: false,
 };

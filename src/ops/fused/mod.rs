@@ -2,3 +2,5 @@
 
 mod grad;
 pub mod mixed_cell;
+pub mod relu_conv_norm;
+mod relu_conv_norm_grad;

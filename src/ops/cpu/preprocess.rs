@@ -1,0 +1,151 @@
+//! Relu, 1 x 1 convolution and batch norm of images at once, and all gradients of that.
+//!
+//! A block of rows is read through the relu into the first-level cache and multiplied from there, so that neither
+//! relu(x) nor its gradient goes to memory. Batch statistics are the only places where the images wait for each other.
+
+mod gradient;
+mod pixels;
+
+pub use gradient::{Gradients, Kept, PARTS, gradient};
+
+use super::channel::{Moments, chunk, expand, part_sums};
+use super::gemm::Packed;
+use super::scratch::Scratch;
+use crate::device::real::Real;
+use crate::device::simd::dispatch_widest;
+use crate::ops::batch_norm::EPSILON;
+use pixels::{Gather, Normalise, Stretches};
+use rayon::prelude::*;
+use std::ops::Range;
+
+/// Elements of a block of rows: a part of the first-level cache.
+const BLOCK: usize = 1 << 12;
+
+/// Extents: images (n, height, width, `input`) become (n, height / stride, width / stride, `output`).
+///
+/// There are `stride` convolutions, side by side in the channels. The k-th reads every `stride`-th pixel from (k, k) on.
+#[derive(Clone, Copy, Debug)]
+pub struct Sizes {
+    pub n: usize,
+    pub size: [usize; 2],
+    pub stride: usize,
+    pub input: usize,
+    pub output: usize,
+}
+
+impl Sizes {
+    pub fn out(&self) -> [usize; 2] {
+        self.size.map(|size| size / self.stride)
+    }
+    /// Pixels of an image of the result.
+    pub fn pixels(&self) -> usize {
+        self.out().iter().product()
+    }
+    /// Elements of an image.
+    fn image(&self) -> usize {
+        self.size[0] * self.size[1] * self.input
+    }
+    /// Output channels of one convolution.
+    fn share(&self) -> usize {
+        self.output / self.stride
+    }
+    /// Rows of the result that are computed together.
+    fn rows(&self) -> usize {
+        let [height, width] = self.out();
+        (BLOCK / (width * self.input)).clamp(1, height)
+    }
+    fn blocks(&self) -> impl Iterator<Item = Range<usize>> {
+        let (height, rows) = (self.out()[0], self.rows());
+        (0..height).step_by(rows).map(move |start| start..(start + rows).min(height))
+    }
+    /// Room for what convolution reads for a block.
+    fn gathered<R: Real>(&self) -> Scratch<R> {
+        Scratch::new(self.rows() * self.out()[1] * self.input)
+    }
+    /// What convolution `k` reads for some rows of its result.
+    fn read(&self, rows: &Range<usize>, k: usize) -> Stretches {
+        let (row, c) = (self.size[1] * self.input, self.input);
+        let start = (rows.start * self.stride + k) * row + k * c;
+        match self.stride {
+            1 => Stretches { start, counts: [1, 1], steps: [0, 0], len: rows.len() * row },
+            s => Stretches { start, counts: [rows.len(), self.out()[1]], steps: [s * row, s * c], len: c },
+        }
+    }
+}
+
+/// Computes the normalised result and the statistics (3, output) that `BatchNorm` saves; `weights` are
+/// (output / stride, input) each. Given statistics are used and copied.
+pub fn forward<R: Real>(
+    sizes: &Sizes,
+    x: &[R],
+    weights: &[&[R]],
+    given: Option<&[R]>,
+    y: &mut [R],
+    stats: &mut [R],
+) {
+    let (c, pixels) = (sizes.output, sizes.pixels());
+    let pack = |w: &&[R]| Packed::new(sizes.input, sizes.share(), |i, o| w[o * sizes.input + i]);
+    let by: Vec<Packed<R>> = weights.iter().map(pack).collect();
+    let moments: Vec<Vec<Moment<R>>> = y
+        .par_chunks_mut(pixels * c)
+        .zip(x.par_chunks(sizes.image()))
+        .map_init(
+            || sizes.gathered(),
+            |a, (y, x)| {
+                convolve(sizes, x, &by, a, y);
+                if given.is_some() { vec![] } else { moments(y, c) }
+            },
+        )
+        .collect();
+    match given {
+        Some(given) => stats.copy_from_slice(given),
+        None => statistics(&moments, pixels, stats),
+    }
+    let rows = expand(&[&stats[..c], &stats[c..2 * c]]);
+    y.par_chunks_mut(chunk(c)).for_each(|y| dispatch_widest(Normalise { y, mean: &rows[0], r: &rows[1] }));
+}
+
+/// The convolutions of one image; `a` is room for a block.
+fn convolve<R: Real>(sizes: &Sizes, x: &[R], by: &[Packed<R>], a: &mut [R], y: &mut [R]) {
+    let (c, width) = (sizes.output, sizes.out()[1]);
+    for rows in sizes.blocks() {
+        for (k, by) in by.iter().enumerate() {
+            let from = sizes.read(&rows, k);
+            let to = &mut a[..from.elements()];
+            dispatch_widest(Gather { x, from, to });
+            let y = &mut y[rows.start * width * c + k * sizes.share()..];
+            by.times_within((a, sizes.input), (y, c), rows.len() * width, false);
+        }
+    }
+}
+
+/// Of a channel of one image: the mean, and the sum of squares about it.
+type Moment<R> = [<R as Real>::Wide; 2];
+
+/// Taken about the first pixel, a value of the right size, so that nothing cancels.
+fn moments<R: Real>(y: &[R], c: usize) -> Vec<Moment<R>> {
+    let (first, pixels) = (&y[..c], R::Wide::of((y.len() / c) as f64));
+    let rows = expand(&[first]);
+    let [sum, square] = part_sums(y, y, c, [&rows[0]; 2], Moments);
+    let of = |ch: usize| {
+        let d = sum[ch] / pixels;
+        [first[ch].wide() + d, square[ch] - sum[ch] * d]
+    };
+    (0..c).map(of).collect()
+}
+
+/// Writes mean, r and biased variance of all images, from those of each.
+fn statistics<R: Real>(images: &[Vec<Moment<R>>], pixels: usize, stats: &mut [R]) {
+    let c = stats.len() / 3;
+    let [n, pixels] = [images.len(), pixels].map(|count| R::Wide::of(count as f64));
+    for ch in 0..c {
+        let mean = images.iter().map(|image| image[ch][0]).sum::<R::Wide>() / n;
+        let about = |&[m, square]: &Moment<R>| square + pixels * (m - mean) * (m - mean);
+        let square: R::Wide = images.iter().map(|image| about(&image[ch])).sum();
+        let variance = (square / (n * pixels)).max(R::Wide::ZERO);
+        let r = R::Wide::ONE / (variance + R::Wide::of(EPSILON)).sqrt();
+        for (k, x) in [mean, r, variance].into_iter().enumerate() {
+            stats[k * c + ch] = R::narrow(x);
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! The gradients: with y normalised, S1 = sum g and S2 = sum g y over the M pixels of a channel, the convolution's
+//! result has the gradient `dz = r (g - S1/M - y S2/M)`, which is made block by block where it is read.
+
+use super::Sizes;
+use super::pixels::{Gather, Open};
+use crate::device::real::Real;
+use crate::device::simd::dispatch_widest;
+use crate::ops::cpu::channel::{WithNormalised, apply_part, expand, sums};
+use crate::ops::cpu::gemm::{OuterSum, Packed};
+use crate::ops::cpu::scratch::Scratch;
+use rayon::prelude::*;
+use std::ops::Range;
+
+/// For the weights' gradients the batch is cut in at most so many parts with sums of their own, whatever the number of
+/// threads.
+pub const PARTS: usize = 16;
+
+/// Where the gradients go, as far as they are wanted.
+pub struct Gradients<'a, R> {
+    pub x: Option<&'a mut [R]>,
+    /// One a weight tensor, or none.
+    pub weights: Vec<&'a mut [R]>,
+    /// Add to the first of them instead of overwriting it.
+    pub accumulate: bool,
+}
+
+/// What the forward pass left.
+pub struct Kept<'a, R> {
+    /// The normalised result.
+    pub y: &'a [R],
+    pub stats: &'a [R],
+    /// The statistics are constants.
+    pub given: bool,
+}
+
+/// The gradients of everything from `g`, that of the result.
+pub fn gradient<R: Real>(
+    sizes: &Sizes,
+    x: &[R],
+    weights: &[&[R]],
+    kept: &Kept<R>,
+    g: &[R],
+    mut to: Gradients<R>,
+) {
+    let pack = |w: &&[R]| Packed::new(sizes.share(), sizes.input, |o, i| w[o * sizes.input + i]);
+    let back = if to.x.is_some() { weights.iter().map(pack).collect() } else { vec![] };
+    let outer = OuterSum::new(sizes.share(), sizes.input);
+    let pass = Pass { sizes, x, y: kept.y, g, factors: factors(sizes, kept, g), back, outer };
+    let group = if to.weights.is_empty() { 1 } else { sizes.n.div_ceil(PARTS) };
+    let count = sizes.n.div_ceil(group);
+    let mut parts: Vec<Scratch<R>> =
+        to.weights.iter().map(|_| Scratch::zeros(count * pass.outer.size())).collect();
+    let mut sums: Vec<Vec<&mut [R]>> = (0..count).map(|_| vec![]).collect();
+    for all in &mut parts {
+        sums.iter_mut().zip(all.chunks_exact_mut(pass.outer.size())).for_each(|(sums, sum)| sums.push(sum));
+    }
+    let accumulate = to.accumulate && to.x.is_some();
+    let mut dx = to.x.take().map(|dx| dx.chunks_mut(group * sizes.image()));
+    let dx: Vec<_> = (0..count).map(|_| dx.as_mut().and_then(Iterator::next)).collect();
+    let groups = sums.into_par_iter().zip(dx).enumerate();
+    groups.for_each_init(
+        || Work::new(&pass),
+        |work, (k, (mut sums, mut dx))| {
+            for i in k * group..((k + 1) * group).min(sizes.n) {
+                let own = (i - k * group) * sizes.image()..(i - k * group + 1) * sizes.image();
+                let dx = dx.as_deref_mut().map(|dx| &mut dx[own]);
+                pass.pull(i, work, dx, accumulate, &mut sums);
+            }
+        },
+    );
+    let add = to.accumulate && !accumulate;
+    for (k, (parts, dw)) in parts.iter().zip(to.weights).enumerate() {
+        pass.outer.total(parts, |o, i, total| {
+            let dw = &mut dw[o * sizes.input + i];
+            *dw = if add && k == 0 { *dw + total } else { total };
+        });
+    }
+}
+
+/// dz = `[0]` g + `[1]` y + `[2]` in every channel, repeated to rows of whole pixels.
+fn factors<R: Real>(sizes: &Sizes, kept: &Kept<R>, g: &[R]) -> Vec<Vec<R>> {
+    let c = sizes.output;
+    let r = &kept.stats[c..2 * c];
+    let (zeros, ones) = (vec![R::ZERO; c], vec![R::ONE; c]);
+    if kept.given {
+        return expand(&[r, &zeros, &zeros]);
+    }
+    let [s1, s2] = sums(g, kept.y, &[&zeros, &ones], WithNormalised);
+    let m = R::Wide::of((sizes.n * sizes.pixels()) as f64);
+    let [plus, by_y] = [s1, s2]
+        .map(|s| -> Vec<R> { s.into_iter().zip(r).map(|(s, r)| R::narrow(-(r.wide() * s) / m)).collect() });
+    expand(&[r, &by_y, &plus])
+}
+
+struct Pass<'a, R> {
+    sizes: &'a Sizes,
+    x: &'a [R],
+    y: &'a [R],
+    g: &'a [R],
+    factors: Vec<Vec<R>>,
+    /// The transposed convolutions, if the gradient of x is wanted.
+    back: Vec<Packed<R>>,
+    outer: OuterSum<R>,
+}
+
+/// Working memory of one thread, for one block.
+struct Work<R> {
+    dz: Scratch<R>,
+    /// relu(x)
+    a: Scratch<R>,
+    da: Scratch<R>,
+    spare: Scratch<R>,
+}
+
+impl<R: Real> Work<R> {
+    fn new(pass: &Pass<R>) -> Self {
+        let sizes = pass.sizes;
+        Self {
+            dz: Scratch::new(sizes.rows() * sizes.out()[1] * sizes.output),
+            a: sizes.gathered(),
+            da: sizes.gathered(),
+            spare: pass.outer.spare(),
+        }
+    }
+}
+
+impl<R: Real> Pass<'_, R> {
+    /// Image `i`: its gradient to `dx`, and its share in the `sums` of the weights.
+    fn pull(
+        &self,
+        i: usize,
+        work: &mut Work<R>,
+        mut dx: Option<&mut [R]>,
+        accumulate: bool,
+        sums: &mut [&mut [R]],
+    ) {
+        let sizes = self.sizes;
+        let x = &self.x[i * sizes.image()..][..sizes.image()];
+        if let (Some(dx), false, 2..) = (&mut dx, accumulate, sizes.stride) {
+            dx.fill(R::ZERO); // not every pixel is read
+        }
+        let accumulate = accumulate || sizes.stride > 1;
+        for rows in sizes.blocks() {
+            let pixels = rows.len() * sizes.out()[1];
+            self.read(i, &rows, &mut work.dz);
+            for k in 0..sizes.stride {
+                let (at, dz) = (sizes.read(&rows, k), (&work.dz[k * sizes.share()..], sizes.output));
+                if let Some(sum) = sums.get_mut(k) {
+                    let a = &mut work.a[..at.elements()];
+                    dispatch_widest(Gather { x, from: at, to: a });
+                    self.outer.add_within(dz, a, sum, &mut work.spare);
+                }
+                if let Some(dx) = dx.as_deref_mut() {
+                    let da = &mut work.da[..at.elements()];
+                    self.back[k].times_within(dz, (da, sizes.input), pixels, false);
+                    dispatch_widest(Open { da, x, at, dx, accumulate });
+                }
+            }
+        }
+    }
+
+    /// The gradient of the convolutions' results in some rows of image `i`.
+    fn read(&self, i: usize, rows: &Range<usize>, dz: &mut [R]) {
+        let row = self.sizes.out()[1] * self.sizes.output;
+        let (start, len) = (i * self.sizes.pixels() * self.sizes.output + rows.start * row, rows.len() * row);
+        let (g, y) = (&self.g[start..start + len], &self.y[start..start + len]);
+        apply_part(g, y, &self.factors, &mut dz[..len], false, |g, y, p| p[0] * g + p[1] * y + p[2]);
+    }
+}
