@@ -53,7 +53,7 @@ fn files_of_settings() {
         ("seed = 1\n", &["mine.toml, line 1", "seed"]),
         ("\n[spaces]\nchannels = 4\n", &["mine.toml, line 2", "[space]"]),
         ("[space\n", &["mine.toml, line 1", "not TOML"]),
-        ("[space]\nchannels = 3\n", &["space.channels", "cannot be split"]),
+        ("[space]\nchannels = 3\n", &["mine.toml, line 2: space.channels", "cannot be split"]),
     ] {
         fs::write(dir.join("mine.toml"), text).unwrap();
         mistake(dir, "--config mine.toml", parts);
