@@ -208,6 +208,23 @@ fn a_value_out_of_range_is_one_sentence_with_its_key() {
     }
 }
 
+#[test]
+fn a_value_out_of_range_in_a_file_has_its_line() {
+    let (_dir, path) = file("[space]\nchannels = 4\n\nnodes = 0\n[data]\nimage_size = 8\n");
+    let said = |more: &[&str]| message(flags(&[&["--config", path.to_str().unwrap()], more].concat()));
+    assert_eq!(
+        said(&["--crop-padding", "2"]),
+        format!("{}, line 4: space.nodes: is 0, must be from 1 to 16", path.display())
+    );
+    // a flag stands on no line, and neither does a default
+    assert_eq!(said(&["--crop-padding", "2", "--nodes", "17"]), "space.nodes: is 17, must be from 1 to 16");
+    assert!(said(&["--nodes", "1", "--cutout", "9"]).starts_with("data.cutout: is 9, must not exceed"));
+    assert_eq!(
+        said(&["--nodes", "1", "--channels", "3", "--image-size", "6"]),
+        "data.image_size: 6 pixels cannot be halved twice; choose a multiple of 4, such as 8"
+    );
+}
+
 proptest! {
     #[test]
     fn the_written_file_reads_back_equal(

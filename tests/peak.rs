@@ -1,25 +1,24 @@
 //! The planned peak of tensor memory against the live one. By itself, since the pool is the process's.
 
-use oche::data::loader::Batch;
+mod common;
+
+use common::{batch, searcher, small};
 use oche::device::memory;
-use oche::search::{Hyper, Order, Searcher, Workload};
+use oche::search::{Order, Workload};
 use oche::space::cnn::{CnnConfig, CnnSupernet};
-use oche::tape::check::normal;
-use oche::tensor::{DType, Tensor};
+use oche::tensor::DType;
 
-const BATCH: usize = 32; // so large that what a thread needs for one image does not count
-
-fn batch(seed: u64) -> Batch {
-    let labels: Vec<u32> = (0..BATCH as u32).map(|i| i % 10).collect();
-    Batch {
-        images: normal([BATCH, 16, 16, 3], seed, 0).unwrap().to_dtype(DType::F32).unwrap(),
-        labels: Tensor::from_slice([BATCH], &labels).unwrap(),
-    }
-}
+const BATCH: usize = 32; // so large that what the thread needs for one image does not count
 
 #[test]
 fn a_step_takes_what_was_planned() {
-    let (train, valid) = (batch(1), batch(2));
+    // what threads need for one image each is not planned
+    let one = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+    one.install(steps);
+}
+
+fn steps() {
+    let (train, valid) = (batch(BATCH, 16, DType::F32, 1, 0), batch(BATCH, 16, DType::F32, 1, 1));
     for recomputed in [vec![], vec![1], vec![0, 1, 2]] {
         for order in [Order::First, Order::Second, Order::Exact] {
             for fused in [true, false] {
@@ -27,16 +26,8 @@ fn a_step_takes_what_was_planned() {
                 if slow && recomputed.len() != 1 {
                     continue;
                 }
-                let config = CnnConfig {
-                    channels: 8,
-                    nodes: 2,
-                    cells: 3,
-                    fused,
-                    recomputed: recomputed.clone(),
-                    ..Default::default()
-                };
-                let net = CnnSupernet::new(&config).unwrap();
-                let mut searcher = Searcher::new(Box::new(net), Hyper::default(), 1, DType::F32).unwrap();
+                let config = CnnConfig { channels: 8, fused, recomputed: recomputed.clone(), ..small(3, 2) };
+                let mut searcher = searcher(CnnSupernet::new(&config).unwrap(), DType::F32, 1);
                 let load = Workload { order, batch: BATCH, image: [16, 16, 3] };
                 let planned = load.plan(searcher.net()).unwrap().peak as f64;
                 for step in 0..if order == Order::Exact { 1 } else { 2 } {

@@ -22,6 +22,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 const SEARCH: &str = env!("CARGO_BIN_EXE_search");
+const INSPECT: &str = env!("CARGO_BIN_EXE_inspect");
 
 /// A search of a few milliseconds a step: 4 steps an epoch, both kinds of cells, every candidate.
 const TINY: &str =
@@ -40,7 +41,11 @@ fn search(dir: &Path, flags: &str) -> Ended {
 }
 
 fn run(command: &mut assert_cmd::Command) -> Ended {
-    let output = command.env_remove("OCHE_DEBUG").timeout(Duration::from_secs(300)).output().unwrap();
+    ended(command.env_remove("OCHE_DEBUG"))
+}
+
+fn ended(command: &mut assert_cmd::Command) -> Ended {
+    let output = command.timeout(Duration::from_secs(300)).output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     Ended { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
 }

@@ -1,6 +1,7 @@
 //! `inspect`: looks at genotypes, supernets and golden files without searching.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use oche::device::profile;
 use oche::run::draw::cell_text;
 use oche::run::{folder, memory, parity, result};
 use oche::search::{Order, Workload};
@@ -107,18 +108,23 @@ enum Precision {
 }
 
 fn main() -> ExitCode {
-    let done = match Cli::parse().command {
-        Command::Genotype(args) => inspect_genotype(&args),
-        Command::Supernet(args) => inspect_supernet(&args),
-        Command::Parity(args) => inspect_parity(&args),
-    };
-    match done {
+    let command = Cli::parse().command;
+    match profile::check().and_then(|()| run(command)) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(e) => {
             eprintln!("error: {e}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Whether all is as it should be.
+fn run(command: Command) -> Result<bool> {
+    match command {
+        Command::Genotype(args) => inspect_genotype(&args),
+        Command::Supernet(args) => inspect_supernet(&args),
+        Command::Parity(args) => inspect_parity(&args),
     }
 }
 

@@ -1,5 +1,6 @@
 //! `search`: finds a cell by differentiable architecture search. `search --help` explains every setting.
 
+use oche::device::profile;
 use oche::run::cli::{SearchArgs, parse, resolve};
 use oche::run::interrupt;
 use oche::run::search::{Outcome, SearchRun};
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &SearchArgs) -> Result<Outcome> {
+    profile::check()?;
     let config = resolve(args)?;
     if args.print_config {
         return print(&config.to_toml()).map(|()| Outcome::Finished);

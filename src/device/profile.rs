@@ -7,17 +7,41 @@
 //! | 3 | a listing of every tape before its gradient |
 //! | 4 | checks every result for NaN and infinity and names the operation |
 
+use super::simd;
+use crate::error::{Error, Result};
 use std::sync::OnceLock;
 
-/// The level asked for by `OCHE_DEBUG`; 0 if unset or not a number.
+/// That both variables hold something they may: for a program to call as it starts. The library takes a value that
+/// they may not hold as if it was not there.
+pub fn check() -> Result<()> {
+    level()?;
+    simd::wanted()?;
+    Ok(())
+}
+
+/// The level asked for by `OCHE_DEBUG`; 0 if unset.
 pub fn debug_level() -> u8 {
     static LEVEL: OnceLock<u8> = OnceLock::new();
-    *LEVEL.get_or_init(|| std::env::var("OCHE_DEBUG").ok().and_then(|v| v.trim().parse().ok()).unwrap_or(0))
+    *LEVEL.get_or_init(|| level().unwrap_or(0))
+}
+
+fn level() -> Result<u8> {
+    let Some(text) = variable("OCHE_DEBUG") else { return Ok(0) };
+    let level = text.trim().parse().ok().filter(|level| *level <= 4);
+    level.ok_or_else(|| {
+        Error::config("OCHE_DEBUG", format!("is \"{text}\", must be a whole number from 0 to 4; or unset it"))
+    })
 }
 
 /// The instruction set asked for by `OCHE_SIMD`, if any.
 pub fn simd_wanted() -> Option<String> {
-    std::env::var("OCHE_SIMD").ok()
+    variable("OCHE_SIMD")
+}
+
+/// What is set to nothing counts as unset.
+fn variable(name: &str) -> Option<String> {
+    let value = std::env::var_os(name)?;
+    (!value.is_empty()).then(|| value.to_string_lossy().into_owned())
 }
 
 /// The most memory that this process has had resident, in bytes; nothing where the system does not tell.

@@ -4,54 +4,6 @@
 //! function compiled for the instruction set found. `OCHE_SIMD=plain|avx2|avx512` overrides the choice.
 
 use super::real::Real;
-use std::sync::OnceLock;
-
-/// Instruction sets a kernel is compiled for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Isa {
-    Plain,
-    Avx2,
-    Avx512,
-}
-
-impl Isa {
-    /// Those this machine can run, weakest first.
-    pub fn available() -> Vec<Isa> {
-        [Isa::Plain, Isa::Avx2, Isa::Avx512].into_iter().filter(|&isa| isa <= best()).collect()
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-fn best() -> Isa {
-    let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
-    let avx512 = is_x86_feature_detected!("avx512f")
-        && is_x86_feature_detected!("avx512vl")
-        && is_x86_feature_detected!("avx512bw")
-        && is_x86_feature_detected!("avx512dq");
-    match (avx2, avx512) {
-        (true, true) => Isa::Avx512,
-        (true, false) => Isa::Avx2,
-        _ => Isa::Plain,
-    }
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-fn best() -> Isa {
-    Isa::Plain
-}
-
-/// The instruction set in use: the best there is, or the one asked for by `OCHE_SIMD` if the machine has it.
-pub fn isa() -> Isa {
-    static ISA: OnceLock<Isa> = OnceLock::new();
-    *ISA.get_or_init(|| {
-        let wanted = match super::profile::simd_wanted().as_deref() {
-            Some("plain") => Isa::Plain,
-            Some("avx2") => Isa::Avx2,
-            _ => Isa::Avx512,
-        };
-        wanted.min(best())
-    })
-}
 
 /// A run of lanes of one number type.
 ///
@@ -432,11 +384,13 @@ mod names {
     pub type F64x4 = Plain<f64, 4>;
 }
 pub use dual::DualVec;
+pub use isa::{Isa, isa, wanted};
 #[cfg(not(target_arch = "x86_64"))]
 pub use names::*;
 #[cfg(target_arch = "x86_64")]
 pub use x86::{F32x4, F32x8, F32x16, F64x4};
 
 mod dual;
+mod isa;
 #[cfg(target_arch = "x86_64")]
 mod x86;

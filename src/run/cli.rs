@@ -1,7 +1,7 @@
 //! The flags of `search`: one for every setting, and those that say which run it is.
 
 use super::config::keys::{KEYS, Key, SECTIONS, show};
-use super::config::{Given, Order, SearchConfig};
+use super::config::{Given, Order, SearchConfig, file};
 use super::folder;
 use crate::error::{Error, Result};
 use clap::builder::{OsStr, ValueParser};
@@ -104,7 +104,7 @@ pub fn one_sentence(mistake: &clap::Error) -> String {
 /// The settings that `args` ask for: flags over file over defaults, checked.
 ///
 /// With `--resume` the file is the run's own unless `--config` names another. Fails with [`Error::ConfigFile`] on
-/// a file with an unknown key or a wrong type, with [`Error::Config`] on a value out of range.
+/// a file with an unknown key, a wrong type or a value out of range, with [`Error::Config`] on such a flag.
 pub fn resolve(args: &SearchArgs) -> Result<SearchConfig> {
     let stored = args.resume.as_ref().map(|run| run.join(folder::CONFIG));
     if let (Some(run), Some(stored), None) = (&args.resume, &stored, &args.config)
@@ -116,7 +116,8 @@ pub fn resolve(args: &SearchArgs) -> Result<SearchConfig> {
             format!("{what}; name a folder such as those in {}", folder::RUNS),
         ));
     }
-    let base = match args.config.as_ref().or(stored.as_ref()) {
+    let file = args.config.as_ref().or(stored.as_ref());
+    let base = match file {
         Some(file) => SearchConfig::from_file(file)?,
         None => SearchConfig::default(),
     };
@@ -125,11 +126,11 @@ pub fn resolve(args: &SearchArgs) -> Result<SearchConfig> {
         let flag = || format!("--{}", key.flag);
         given.push((key, key.parse(text).map_err(|what| Error::config(flag(), what))?));
     }
-    let order_given = given.iter().any(|(key, _)| key.path == "search.order");
+    let flags: Vec<_> = given.iter().map(|(key, _)| key.path).collect();
     let mut config = base.with(given)?;
     if let Some(method) = args.method {
         let order = if method == Method::Darts1 { Order::First } else { Order::Second };
-        if order_given && config.search.order != order {
+        if flags.contains(&"search.order") && config.search.order != order {
             let (name, order) =
                 if method == Method::Darts1 { ("darts1", "first") } else { ("darts2", "second") };
             return Err(Error::config(
@@ -139,6 +140,9 @@ pub fn resolve(args: &SearchArgs) -> Result<SearchConfig> {
         }
         config.search.order = order;
     }
-    config.validate()?;
+    config.validate().map_err(|e| match (file, &e) {
+        (Some(file), Error::Config { key, .. }) if !flags.contains(&key.as_str()) => file::locate(file, e),
+        _ => e,
+    })?;
     Ok(config)
 }

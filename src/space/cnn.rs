@@ -226,10 +226,11 @@ impl Supernet for CnnSupernet {
     }
     fn forward(&self, cx: &mut Context, images: Var, mix: &[Var]) -> Result<Var> {
         cx.fused = self.fused;
+        let mark = cx.tape.mark(); // before all: the outputs of cells go as well, two cells later
         let stem = self.stem.forward(cx, images)?;
         let mut last = [stem, stem];
+        cx.tape.release_since(mark, &last);
         for layer in 0..self.cells.len() {
-            let mark = cx.tape.mark();
             let out = self.cell(cx, layer, last, mix)?;
             last = [last[1], out];
             cx.tape.release_since(mark, &last);

@@ -139,10 +139,11 @@ impl Network {
     }
     /// Logits (N, classes) of images (N, H, W, C).
     pub fn forward(&self, cx: &mut Context, images: Var) -> Result<Var> {
+        let mark = cx.tape.mark(); // before all: the outputs of cells go as well, two cells later
         let stem = self.stem.forward(cx, images)?;
         let mut last = [stem, stem];
+        cx.tape.release_since(mark, &last);
         for cell in &self.cells {
-            let mark = cx.tape.mark();
             let out = cell.forward(cx, last)?;
             last = [last[1], out];
             cx.tape.release_since(mark, &last);

@@ -128,15 +128,16 @@ impl Tape {
     pub fn mark(&self) -> usize {
         self.nodes.len()
     }
-    /// On an inference tape: frees the values made since `mark`, but for those in `keep`.
+    /// On an inference tape: frees the values made since `mark`, but for those in `keep`, and what was saved for a
+    /// backward that will not come.
     pub fn release_since(&mut self, mark: usize, keep: &[Var]) {
         if !self.inference {
             return;
         }
         for (i, node) in self.nodes.iter_mut().enumerate().skip(mark) {
+            node.saved.clear(); // of kept values too
             if node.step.is_some() && !keep.iter().any(|v| v.at() == i) {
                 node.value = None;
-                node.saved.clear();
             }
         }
     }

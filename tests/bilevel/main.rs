@@ -1,6 +1,8 @@
 //! The architecture gradient: against closed forms, against numerical differentiation through the inner step, and
 //! against PyTorch's numbers.
 
+#[path = "../common/mod.rs"]
+mod common;
 mod golden;
 mod supernet;
 mod toy;

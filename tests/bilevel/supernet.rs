@@ -4,6 +4,7 @@
 //! So a numerical slope is only taken where the two one-sided differences agree; that rule does not look at the
 //! gradient under test. A supernet without kinks is checked more tightly.
 
+use super::common::{batch, searcher, small};
 use super::{agrees, bits, dot, moved, relative};
 use oche::data::loader::Batch;
 use oche::nn::{Context, Conv2d, Linear, Norm, NormMode, RunningStats, Sgd};
@@ -14,7 +15,7 @@ use oche::ops::softmax::Softmax;
 use oche::ops::weighted_sum::WeightedSum;
 use oche::ops::window::Window;
 use oche::search::bilevel::mixed_product;
-use oche::search::{Hyper, Order, Pass, Searcher, Want, Workload};
+use oche::search::{Order, Pass, Searcher, Want, Workload};
 use oche::space::cnn::{CnnConfig, CnnSupernet};
 use oche::space::genotype::CANDIDATES;
 use oche::space::{CellKind, Genotype, Supernet};
@@ -35,22 +36,16 @@ struct Scene {
 }
 
 impl Scene {
-    fn new(net: Box<dyn Supernet>, sgd: Sgd, n: usize, seed: u64) -> Self {
-        let hyper = Hyper { sgd, alpha_init: 0.5, ..Hyper::default() };
-        let mut searcher = Searcher::new(net, hyper, seed, DType::F64).unwrap();
+    fn new(net: impl Supernet + 'static, sgd: Sgd, n: usize, seed: u64) -> Self {
+        let mut searcher = searcher(net, DType::F64, seed);
+        searcher.hyper.sgd = sgd;
         let buffer = normal([searcher.weights.layout.count], seed, 1).unwrap();
         searcher.momentum = moved(&[searcher.momentum.clone()], 0.02, &[buffer]).remove(0);
-        let batch = |k: u64| {
-            let labels: Vec<u32> = (0..n as u32).map(|i| (i + k as u32) % 3).collect();
-            Batch {
-                images: normal([n, 8, 8, 3], seed, k).unwrap(),
-                labels: Tensor::from_slice([n], &labels).unwrap(),
-            }
-        };
+        let batch = |k| batch(n, 8, DType::F64, seed, k);
         Self { searcher, train: batch(2), valid: batch(3) }
     }
     fn cnn(cells: usize, nodes: usize, candidates: &[&str], sgd: Sgd, n: usize, seed: u64) -> Self {
-        Self::new(Box::new(cnn(cells, nodes, candidates)), sgd, n, seed)
+        Self::new(cnn(cells, nodes, candidates), sgd, n, seed)
     }
     fn gradient(&mut self, order: Order) -> Vec<Tensor> {
         self.searcher.arch_gradient(order, &self.train, &self.valid, XI).unwrap().0
@@ -84,8 +79,7 @@ impl Scene {
 
 fn cnn(cells: usize, nodes: usize, candidates: &[&str]) -> CnnSupernet {
     let candidates = candidates.iter().map(|c| c.to_string()).collect();
-    let config = CnnConfig { channels: 2, cells, nodes, candidates, classes: 3, ..Default::default() };
-    CnnSupernet::new(&config).unwrap()
+    CnnSupernet::new(&CnnConfig { candidates, ..small(cells, nodes) }).unwrap()
 }
 
 const HEAVY: Sgd = Sgd { momentum: 0.9, weight_decay: 3e-2 };
@@ -197,7 +191,7 @@ impl Supernet for Smooth {
 #[test]
 fn without_kinks_the_agreement_is_tight_and_the_error_of_second_order_quadratic() {
     for seed in 0..5 {
-        let mut scene = Scene::new(Box::new(Smooth::new()), HEAVY, 6, seed);
+        let mut scene = Scene::new(Smooth::new(), HEAVY, 6, seed);
         let direction = scene.direction(seed);
         let exact = scene.gradient(Order::Exact);
         let h = 1e-4;
@@ -368,10 +362,10 @@ proptest! {
     ) {
         let candidates = candidates.iter().map(|c| c.to_string()).collect();
         let config =
-            CnnConfig { channels, cells, nodes, candidates, classes: 3, fused, ..Default::default() };
+            CnnConfig { channels, candidates, fused, ..small(cells, nodes) };
         let net = CnnSupernet::new(&config);
         prop_assume!(net.is_ok()); // an odd number of channels cannot always be halved
-        let mut scene = Scene::new(Box::new(net.unwrap()), HEAVY, batch, seed);
+        let mut scene = Scene::new(net.unwrap(), HEAVY, batch, seed);
         let [dual, recorded] = by_both(&mut scene);
         let error = relative(&dual, &recorded);
         prop_assert!(error < 1e-10, "{error:e}");
@@ -387,8 +381,8 @@ fn the_exact_gradient_in_single_precision() {
         let single = |t: &Tensor| t.to_dtype(DType::F32).unwrap();
         let batch = |b: &Batch| Batch { images: single(&b.images), labels: b.labels.clone() };
         let (train, valid) = (batch(&scene.train), batch(&scene.valid));
-        let net = Box::new(cnn(3, 2, &CANDIDATES[..8]));
-        let mut s = Searcher::new(net, scene.searcher.hyper, seed, DType::F32).unwrap();
+        let mut s = searcher(cnn(3, 2, &CANDIDATES[..8]), DType::F32, seed);
+        s.hyper = scene.searcher.hyper;
         s.momentum = single(&scene.searcher.momentum);
         let gradient = s.arch_gradient(Order::Exact, &train, &valid, XI).unwrap().0;
         let gradient: Vec<Tensor> = gradient.iter().map(|g| g.to_dtype(DType::F64).unwrap()).collect();

@@ -1,12 +1,13 @@
 //! What the engine promises of every gradient: pruning, freeing, recording, dry tapes, inference tapes.
 
+use super::common::small;
 use super::{bits, distance, leaves, projected, scalar_of};
 use oche::nn::{Context, NormMode, RunningStats};
 use oche::ops::cases::{cases, mixed};
 use oche::ops::pointwise::{Add, Mul, Relu, Scale};
 use oche::search::{Pass, Want};
 use oche::space::Supernet;
-use oche::space::cnn::{CnnConfig, CnnSupernet};
+use oche::space::cnn::CnnSupernet;
 use oche::tape::check::normal;
 use oche::tape::{ParamSet, Tape, Var};
 use oche::tensor::{DType, Tensor};
@@ -37,7 +38,7 @@ fn only_what_leads_to_the_wanted_inputs_is_differentiated() {
 
 #[test]
 fn a_supernets_alphas_alone_need_fewer_operations_than_with_weights() {
-    let net = CnnSupernet::new(&CnnConfig { channels: 2, cells: 2, nodes: 2, ..Default::default() }).unwrap();
+    let net = CnnSupernet::new(&small(2, 2)).unwrap();
     let plan =
         |weights, alphas| Pass::plan(&net, 2, [8, 8, 3], Want { weights, alphas }, DType::F32).unwrap();
     let [(none, _), (alphas, _), (weights, _), (both, peak)] =
@@ -154,7 +155,7 @@ fn an_order_that_does_not_exist_is_an_error() {
 
 /// Logits of a small supernet by running statistics, on a given tape.
 fn logits(mut tape: Tape, images: Tensor) -> (Tape, Var) {
-    let net = CnnSupernet::new(&CnnConfig { channels: 2, cells: 8, nodes: 2, ..Default::default() }).unwrap();
+    let net = CnnSupernet::new(&small(8, 2)).unwrap();
     let dry = tape.is_dry();
     let params = match dry {
         true => ParamSet::phantom(net.layout(), DType::F64),

@@ -1,13 +1,12 @@
 //! Fused operations against their references, and the supernet on both paths.
 
+use super::common::{batch, searcher, small};
 use super::{distance, evaluate};
-use oche::data::loader::Batch;
 use oche::ops::cases::Case;
 use oche::ops::cases::fused::{Cell, Preprocess};
-use oche::search::{Hyper, Order, Searcher};
+use oche::search::Order;
 use oche::space::cnn::{CnnConfig, CnnSupernet};
-use oche::tape::check::normal;
-use oche::tensor::{DType, Tensor};
+use oche::tensor::DType;
 use proptest::prelude::*;
 use proptest::test_runner::{RngSeed, TestCaseError};
 
@@ -94,17 +93,10 @@ fn preprocessing_at_the_sizes_of_a_search() {
 /// Architecture gradients and one whole step, on both paths.
 #[test]
 fn supernets_agree_on_both_paths() {
-    let batch = |seed| Batch {
-        images: normal([4, 8, 8, 3], seed, 0).unwrap(),
-        labels: Tensor::from_slice([4], &[0u32, 3, 1, 2]).unwrap(),
-    };
-    let (train, valid) = (batch(1), batch(2));
-    let searcher = |fused| {
-        let config = CnnConfig { channels: 2, cells: 3, nodes: 2, classes: 4, fused, ..Default::default() };
-        let hyper = Hyper { alpha_init: 0.5, ..Hyper::default() };
-        Searcher::new(Box::new(CnnSupernet::new(&config).unwrap()), hyper, 7, DType::F64).unwrap()
-    };
-    let (mut on, mut off) = (searcher(true), searcher(false));
+    let [train, valid] = [1, 2].map(|k| batch(4, 8, DType::F64, 1, k));
+    let on_path =
+        |fused| searcher(CnnSupernet::new(&CnnConfig { fused, ..small(3, 2) }).unwrap(), DType::F64, 7);
+    let (mut on, mut off) = (on_path(true), on_path(false));
     for order in [Order::First, Order::Second, Order::Exact] {
         let (a, pass) = on.arch_gradient(order, &train, &valid, 0.025).unwrap();
         let (b, reference) = off.arch_gradient(order, &train, &valid, 0.025).unwrap();

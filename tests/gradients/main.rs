@@ -1,5 +1,7 @@
 //! Operations and their derivatives in float64: the registry of cases, random sizes, and the engine's promises.
 
+#[path = "../common/mod.rs"]
+mod common;
 mod dual;
 mod engine;
 mod fused;

@@ -1,8 +1,8 @@
 //! Which cells run again changes no bit of a search.
 
-use super::{batch, searcher};
+use super::common::{batch, searcher, small};
 use oche::search::{Order, Searcher};
-use oche::space::cnn::CnnConfig;
+use oche::space::cnn::{CnnConfig, CnnSupernet};
 use oche::space::genotype::CANDIDATES;
 use oche::tensor::{DType, Tensor};
 use proptest::prelude::*;
@@ -28,8 +28,8 @@ fn steps(
     n: usize,
     seed: u64,
 ) -> (Vec<Vec<Vec<u64>>>, Vec<f64>) {
-    let mut s = searcher(config, dtype, seed);
-    let (train, valid) = (batch(n, 8, dtype, seed), batch(n, 8, dtype, seed + 1));
+    let mut s = searcher(CnnSupernet::new(config).unwrap(), dtype, seed);
+    let (train, valid) = (batch(n, 8, dtype, seed, 0), batch(n, 8, dtype, seed, 1));
     let (mut states, mut reports) = (vec![], vec![]);
     for _ in 0..2 {
         let report = s.step(order, &train, &valid, 0.1).unwrap();
@@ -58,7 +58,7 @@ proptest! {
         seed in 0u64..1000,
     ) {
         let candidates = candidates.iter().map(|c| c.to_string()).collect();
-        let kept = CnnConfig { channels: 2, cells, nodes, candidates, classes: 3, fused, ..Default::default() };
+        let kept = CnnConfig { candidates, fused, ..small(cells, nodes) };
         let recomputed: Vec<usize> = (0..cells).filter(|cell| chosen >> cell & 1 == 1).collect();
         let again = CnnConfig { recomputed, ..kept.clone() };
         let dtype = if double { DType::F64 } else { DType::F32 };

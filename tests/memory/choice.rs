@@ -1,5 +1,6 @@
 //! The choice of cells to recompute: it fits, a larger budget never recomputes more, and what cannot be is told.
 
+use super::common::small;
 use oche::run::memory;
 use oche::search::{Order, Pass, Want, Workload};
 use oche::space::Supernet;
@@ -24,7 +25,7 @@ proptest! {
         fused in any::<bool>(),
         channels in (1usize..4).prop_map(|half| 2 * half),
     ) {
-        let config = CnnConfig { channels, cells, nodes, fused, ..Default::default() };
+        let config = CnnConfig { channels, fused, ..small(cells, nodes) };
         let mut net = CnnSupernet::new(&config).unwrap();
         let load = Workload { order, batch: 8, image: [16, 16, 3] };
         let all_kept = load.peak(&net).unwrap();

@@ -1,6 +1,7 @@
 //! Mistakes in flags, files of settings and folders: one line, a status that is not 0, no file touched.
 
 use super::*;
+use oche::device::simd::Isa;
 
 #[test]
 fn flags() {
@@ -52,12 +53,47 @@ fn files_of_settings() {
         ("seed = 1\n", &["mine.toml, line 1", "seed"]),
         ("\n[spaces]\nchannels = 4\n", &["mine.toml, line 2", "[space]"]),
         ("[space\n", &["mine.toml, line 1", "not TOML"]),
-        ("[space]\nchannels = 3\n", &["space.channels", "cannot be split"]),
+        ("[space]\nchannels = 3\n", &["mine.toml, line 2: space.channels", "cannot be split"]),
     ] {
         fs::write(dir.join("mine.toml"), text).unwrap();
         mistake(dir, "--config mine.toml", parts);
     }
     mistake(dir, "--config none.toml", &["none.toml", "cannot read"]);
+}
+
+#[test]
+fn variables_of_the_environment() {
+    let dir = tempfile::tempdir().unwrap();
+    for (variable, value, parts) in [
+        ("OCHE_SIMD", "avx3", &["OCHE_SIMD", "\"avx3\"", "plain, avx2 or avx512"][..]),
+        ("OCHE_SIMD", "AVX2", &["OCHE_SIMD", "\"AVX2\"", "plain, avx2 or avx512"]),
+        ("OCHE_DEBUG", "x", &["OCHE_DEBUG", "\"x\"", "0 to 4"]),
+        ("OCHE_DEBUG", "9", &["OCHE_DEBUG", "\"9\"", "0 to 4"]),
+        ("OCHE_DEBUG", "-1", &["OCHE_DEBUG", "\"-1\"", "0 to 4"]),
+    ] {
+        for (program, flags) in [(SEARCH, TINY), (INSPECT, "genotype DARTS_V2")] {
+            let command = &mut assert_cmd::Command::new(program);
+            command.args(flags.split_whitespace()).current_dir(dir.path());
+            one_line(&ended(command.env_remove("OCHE_DEBUG").env(variable, value)), parts);
+        }
+    }
+    assert_eq!(listing(dir.path()), []);
+    // what is set to nothing is not set
+    let command = &mut assert_cmd::Command::new(INSPECT);
+    let told = ended(command.args(["genotype", "DARTS_V2"]).env("OCHE_SIMD", "").env("OCHE_DEBUG", ""));
+    assert_eq!((told.code, told.err.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn an_instruction_set_that_the_machine_lacks() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(lacking) = ["avx2", "avx512"].into_iter().nth(Isa::available().len() - 1) else {
+        println!("skipped: this machine has all");
+        return;
+    };
+    let command = &mut assert_cmd::Command::new(SEARCH);
+    let command = command.args(TINY.split_whitespace()).current_dir(dir.path()).env("OCHE_SIMD", lacking);
+    one_line(&run(command), &["OCHE_SIMD", lacking, "does not have", "plain"]);
 }
 
 #[test]

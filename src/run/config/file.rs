@@ -1,6 +1,6 @@
 //! The configuration file: reading with line numbers, writing with comments.
 
-use super::keys::{KEYS, SECTIONS, nearest_key, show};
+use super::keys::{KEYS, Key, SECTIONS, nearest_key, show};
 use super::{Given, one_line};
 use crate::error::{Error, Result};
 use serde::Deserialize;
@@ -9,8 +9,25 @@ use std::path::Path;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
 use toml::{Spanned, Table, Value};
 
+/// A setting of a file: its line, its key, its value.
+type Line = (usize, &'static Key, Value);
+
 /// The settings in the file at `path`, each known and of the right type.
 pub fn read(path: &Path) -> Result<Given> {
+    Ok(lines(path)?.into_iter().map(|(_, key, value)| (key, value)).collect())
+}
+
+/// `error` with the line of the file at `path` that its key stands on, if it has one there.
+pub fn locate(path: &Path, error: Error) -> Error {
+    let Error::Config { key, what } = error else { return error };
+    let found = lines(path).ok().and_then(|lines| lines.into_iter().find(|(_, known, _)| known.path == key));
+    match found {
+        Some((line, ..)) => Error::ConfigFile { path: path.to_owned(), line, what: format!("{key}: {what}") },
+        None => Error::Config { key, what },
+    }
+}
+
+fn lines(path: &Path) -> Result<Vec<Line>> {
     let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
     let at = |line, what| Error::ConfigFile { path: path.to_owned(), line, what };
     let text = std::str::from_utf8(&bytes).map_err(|e| {
@@ -22,7 +39,7 @@ pub fn read(path: &Path) -> Result<Given> {
         let what = format!("not TOML ({}); --print-config writes an example", one_line(e.message()));
         at(e.span().map_or(1, line), what)
     })?;
-    let mut given = Given::new();
+    let mut lines = vec![];
     for (section, content) in sections.into_inner() {
         let start = line(section.span());
         let name = section.into_inner();
@@ -39,10 +56,10 @@ pub fn read(path: &Path) -> Result<Given> {
                 return Err(at(start, unknown(&path, false)));
             };
             let value = plain(value).and_then(|value| known.accept(value));
-            given.push((known, value.map_err(|what| at(start, format!("{path} {what}")))?));
+            lines.push((start, known, value.map_err(|what| at(start, format!("{path} {what}")))?));
         }
     }
-    Ok(given)
+    Ok(lines)
 }
 
 fn plain(value: Spanned<DeValue>) -> Result<Value, String> {

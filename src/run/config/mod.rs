@@ -1,7 +1,7 @@
 //! The settings of a search: types, defaults, comparison. Defaults are the published ones, at a smaller size.
 
 mod check;
-mod file;
+pub(super) mod file;
 pub mod keys;
 
 use super::memory;

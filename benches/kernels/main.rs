@@ -1,93 +1,23 @@
 //! Speed of the CPU kernels at the shapes of a search step, next to the machine's roofline.
 //!
 //! `cargo bench --bench kernels` uses all cores; `RAYON_NUM_THREADS=1` measures one. The table at the end gives for
-//! each kernel its fastest sample: arithmetic and minimal memory traffic per second, and the share of peak arithmetic.
+//! each kernel its fastest sample: arithmetic and minimal memory traffic per second, and their shares of the measured
+//! peak of multiply-adds and of the rate of a copy over 256 MiB. What fits into the caches can exceed the latter.
+
+mod cell;
+mod roofline;
 
 use criterion::{Criterion, Throughput};
-use oche::device::real::Real;
-use oche::device::simd::{Kernel, Vector, dispatch};
 use oche::ops::cpu::{conv, depthwise, gemm, pool};
 use oche::ops::window::Window;
-use rayon::prelude::*;
-use std::hint::black_box;
+use roofline::Roofline;
 use std::time::{Duration, Instant};
 
 const BATCH: usize = 64;
+/// Of the fused cells with `--test`, which only shows that they run.
+const TEST_BATCH: usize = 2;
 /// `(channels, height = width)` of the three stages of the search network.
 const STAGES: [(usize, usize); 3] = [(16, 32), (32, 16), (64, 8)];
-
-/// Twelve independent chains of multiply-adds: more than latency times issue of any machine so far.
-struct Peak(usize);
-impl<R: Real<Wide = f64>> Kernel<R> for Peak {
-    type Output = (f64, f64);
-    #[inline(always)]
-    fn run<V: Vector<Elem = R>>(self) -> (f64, f64) {
-        let (by, plus) = (V::splat(black_box(R::of(0.5))), V::splat(black_box(R::ONE)));
-        let mut chains = [V::splat(black_box(R::ONE)); 12];
-        for _ in 0..self.0 {
-            for chain in &mut chains {
-                *chain = chain.fma(by, plus);
-            }
-        }
-        let mut out = [R::ZERO; 16];
-        let mut sum = 0.0;
-        for chain in chains {
-            // SAFETY: no vector has more than 16 lanes.
-            unsafe { chain.store(out.as_mut_ptr()) };
-            sum += out[0].wide();
-        }
-        ((self.0 * 12 * 2 * V::LANES) as f64, sum)
-    }
-}
-
-/// Best rate of several runs of `work`, which returns what it did.
-fn best(runs: usize, mut work: impl FnMut() -> f64) -> f64 {
-    let rate = |work: &mut dyn FnMut() -> f64| {
-        let start = Instant::now();
-        let done = work();
-        done / start.elapsed().as_secs_f64()
-    };
-    (0..runs).map(|_| rate(&mut work)).fold(0.0, f64::max)
-}
-
-fn fma_peak(threads: usize) -> f64 {
-    best(20, || {
-        let counts = (0..threads).into_par_iter().map(|_| {
-            let (done, sum) = dispatch::<f32, _>(16, Peak(1_000_000));
-            black_box(sum);
-            done
-        });
-        counts.sum()
-    })
-}
-
-/// Bytes read plus bytes written per second by a copy of `bytes` bytes, split over `threads` threads.
-fn copy_rate(threads: usize, bytes: usize) -> f64 {
-    let from = vec![1u8; bytes];
-    let mut to = vec![0u8; bytes];
-    let part = bytes.div_ceil(threads);
-    best(20, || {
-        to.par_chunks_mut(part).zip(from.par_chunks(part)).for_each(|(to, from)| to.copy_from_slice(from));
-        black_box(&to);
-        2.0 * bytes as f64
-    })
-}
-
-fn roofline() -> f64 {
-    let threads = rayon::current_num_threads();
-    println!("roofline (f32, {threads} threads available, {:?})", oche::device::simd::isa());
-    for count in 1..=threads.min(2) {
-        println!(
-            "  {count} thread(s): FMA peak {:.1} GFLOP/s; copy {:.1} GB/s within 4 MiB, \
-             {:.1} GB/s within 8 MiB, {:.1} GB/s over 256 MiB",
-            fma_peak(count) / 1e9,
-            copy_rate(count, 2 << 20) / 1e9,
-            copy_rate(count, 4 << 20) / 1e9,
-            copy_rate(count, 128 << 20) / 1e9,
-        );
-    }
-    fma_peak(threads)
-}
 
 fn numbers(len: usize) -> Vec<f32> {
     (0..len).map(|i| ((i * 7919) % 1000) as f32 / 500.0 - 1.0).collect()
@@ -95,7 +25,8 @@ fn numbers(len: usize) -> Vec<f32> {
 
 struct Bench {
     criterion: Criterion,
-    peak: f64,
+    /// None with `--test`.
+    roofline: Option<Roofline>,
     table: Vec<String>,
 }
 
@@ -117,14 +48,16 @@ impl Bench {
             });
         });
         group.finish();
-        if fastest < Duration::MAX {
-            let (seconds, flops, bytes) = (fastest.as_secs_f64(), flops as f64, bytes as f64);
+        if let Some(roofline) = self.roofline.filter(|_| fastest < Duration::MAX) {
+            let seconds = fastest.as_secs_f64();
+            let (flops, bytes) = (flops as f64 / seconds, bytes as f64 / seconds);
             self.table.push(format!(
-                "{name:<44} {:>9.1} us {:>8.1} GFLOP/s {:>7.1} GB/s {:>5.0} % of peak",
+                "{name:<44} {:>9.1} us {:>8.1} GFLOP/s {:>7.1} GB/s {:>5.0} % of FMA {:>5.0} % of memory",
                 seconds * 1e6,
-                flops / seconds / 1e9,
-                bytes / seconds / 1e9,
-                100.0 * flops / seconds / self.peak,
+                flops / 1e9,
+                bytes / 1e9,
+                100.0 * flops / roofline.flops,
+                100.0 * bytes / roofline.bytes,
             ));
         }
     }
@@ -223,11 +156,12 @@ fn main() {
         .without_plots()
         .configure_from_args();
     let measured = !std::env::args().any(|a| a == "--test");
-    let peak = if measured { roofline() } else { 1.0 };
-    let mut bench = Bench { criterion, peak, table: Vec::new() };
+    let roofline = measured.then(roofline::measure);
+    let mut bench = Bench { criterion, roofline, table: Vec::new() };
     depthwise_passes(&mut bench);
     dense_passes(&mut bench);
     pools(&mut bench);
+    cell::passes(&mut bench, if measured { BATCH } else { TEST_BATCH });
     bench.criterion.final_summary();
     if measured {
         println!("\n{}", bench.table.join("\n"));
