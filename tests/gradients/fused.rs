@@ -75,7 +75,7 @@ fn cells_at_the_sizes_of_a_search() {
 #[test]
 fn preprocessing_at_the_sizes_of_a_search() {
     for (x, share) in [
-        ([3, 32, 32, 64], 16),
+        ([3, 32, 32, 64], 16usize),
         ([2, 32, 32, 48], 16),
         ([35, 8, 8, 256], 64),
         ([2, 16, 16, 128], 32),
