@@ -8,7 +8,7 @@ use oche::search::{Order, Workload};
 use oche::space::cnn::{CnnConfig, CnnSupernet};
 use oche::tensor::DType;
 
-const BATCH: usize = 32; // so large that what the thread needs for one image does not count
+const BATCH: usize = 64; // so large that what the thread needs for one image does not count
 
 #[test]
 fn a_step_takes_what_was_planned() {

@@ -140,7 +140,7 @@ fn a_loss_that_is_no_number_names_its_step_and_with_debug_its_operation() {
     let output = command.env("OCHE_DEBUG", "4").output().unwrap();
     let err = String::from_utf8(output.stderr).unwrap();
     let last = err.lines().last().unwrap();
-    assert!(last.starts_with("error: epoch 1, step 2: operation conv"), "{last}");
+    assert!(last.starts_with("error: epoch 1, step 2: operation relu_conv_norm"), "{last}");
     // after the last step only the validation can see it
     one_line(
         &search(dir.path(), &format!("{flags} --max-steps 1 --out c")),

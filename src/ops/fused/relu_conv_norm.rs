@@ -51,9 +51,12 @@ impl ReluConvNorm {
             return Err(wrong(format!("images {} and {share} channels cannot be taken", ins[0])));
         }
         let sizes = kernel::Sizes { n, size: [h, w], stride, input, output: stride * share };
-        if !self.given {
-            BatchNorm.shape(&[result(&sizes)])?;
-        } else if ins[1 + stride] != Shape::from([3, sizes.output]) {
+        if !self.given && n * sizes.pixels() == 1 {
+            let what =
+                format!("needs more than one value a channel, got {}; take a larger batch", result(&sizes));
+            return Err(wrong(what));
+        }
+        if self.given && ins[1 + stride] != Shape::from([3, sizes.output]) {
             let what = format!("statistics {} are not three numbers a channel", ins[1 + stride]);
             return Err(wrong(what));
         }
