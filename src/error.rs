@@ -35,6 +35,15 @@ pub enum Error {
     /// A checkpoint that cannot be used.
     #[error("{}: {what}", path.display())]
     Checkpoint { path: PathBuf, what: String },
+    /// A device that is missing or that failed.
+    #[error("device: {what}")]
+    Device { what: String },
+    /// Device memory that is not there.
+    #[error(
+        "device: out of memory: {} asked for, {} of {} free, {} in use by this program; a smaller --batch-size, --channels or --cells needs less",
+        bytes(*asked), bytes(*free), bytes(*total), bytes(*live)
+    )]
+    OutOfMemory { asked: usize, free: usize, total: usize, live: usize },
     /// The operating system refused a file operation.
     #[error("cannot {action} {}: {source}", path.display())]
     Io { action: &'static str, path: PathBuf, source: std::io::Error },
@@ -52,7 +61,18 @@ fn after_failed_write(source: &std::io::Error) -> &'static str {
     }
 }
 
+/// `count` bytes as a person reads them.
+fn bytes(count: usize) -> String {
+    match count as f64 {
+        few @ ..1e9 => format!("{:.1} MB", few / 1e6),
+        many => format!("{:.2} GB", many / 1e9),
+    }
+}
+
 impl Error {
+    pub fn device(what: impl Into<String>) -> Self {
+        Self::Device { what: what.into() }
+    }
     pub fn shape(op: &'static str, what: impl Into<String>) -> Self {
         Self::Shape { op, what: what.into() }
     }

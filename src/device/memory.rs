@@ -4,7 +4,9 @@
 //! time. Large blocks are cut from ranges of pages and join again when they are free, small ones go by their size. Blocks that are live plus blocks kept for reuse never exceed [`resident`] of the high-water
 //! mark of the live ones.
 
+use super::cuda::{Cuda, Piece};
 use super::ranges::Ranges;
+use crate::error::Result;
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::collections::BTreeMap;
 use std::ptr::NonNull;
@@ -97,12 +99,17 @@ impl Meter {
 }
 
 /// An owned, aligned run of bytes. Its content is initialised, but arbitrary: whatever the last owner left.
-/// A phantom block has a size but no memory; its bytes may not be looked at.
+/// A phantom block has a size but no memory; the bytes of a block on a CUDA device are not the host's to look at.
 pub struct Block {
-    start: NonNull<u8>,
+    place: Place,
     capacity: usize,
     bytes: usize,
-    meter: Option<Arc<Meter>>,
+}
+
+enum Place {
+    Host(NonNull<u8>),
+    Phantom(Arc<Meter>),
+    Cuda(Piece, Arc<Cuda>),
 }
 
 // SAFETY: a block owns its memory; shared access is read-only through `&self`.
@@ -121,7 +128,21 @@ impl Block {
             Some(start) => start,
             None => pool.obtain(capacity),
         };
-        Self { start, capacity, bytes, meter: None }
+        Self { place: Place::Host(start), capacity, bytes }
+    }
+
+    /// A block on a device.
+    pub fn on(cuda: &Arc<Cuda>, bytes: usize) -> Result<Self> {
+        Ok(Self { place: Place::Cuda(cuda.take(bytes)?, cuda.clone()), capacity: bytes, bytes })
+    }
+
+    /// A block of `bytes` bytes where this one is.
+    pub fn alike(&self, bytes: usize) -> Result<Self> {
+        Ok(match &self.place {
+            Place::Host(_) => Self::new(bytes),
+            Place::Phantom(meter) => Self::phantom(bytes, meter),
+            Place::Cuda(_, cuda) => Self::on(cuda, bytes)?,
+        })
     }
 
     /// A block that is only counted, by `meter`.
@@ -129,38 +150,57 @@ impl Block {
         let capacity = size_class(bytes);
         let live = meter.live.fetch_add(capacity, Ordering::Relaxed) + capacity;
         meter.peak.fetch_max(live, Ordering::Relaxed);
-        Self { start: NonNull::dangling(), capacity, bytes, meter: Some(meter.clone()) }
+        Self { place: Place::Phantom(meter.clone()), capacity, bytes }
     }
 
-    /// The meter of a phantom block.
-    pub fn meter(&self) -> Option<&Arc<Meter>> {
-        self.meter.as_ref()
+    /// Whether it is only counted.
+    pub fn is_phantom(&self) -> bool {
+        matches!(self.place, Place::Phantom(_))
+    }
+
+    /// Its device and address, if it is on one.
+    pub fn cuda(&self) -> Option<(&Arc<Cuda>, u64)> {
+        match &self.place {
+            Place::Cuda(piece, cuda) => Some((cuda, piece.address)),
+            _ => None,
+        }
+    }
+
+    /// Panics on a block that is not in the host's memory: a bug of the caller.
+    fn start(&self) -> NonNull<u8> {
+        match &self.place {
+            Place::Host(start) => *start,
+            Place::Phantom(_) => panic!("a dry run has no values to look at"),
+            Place::Cuda(..) => panic!("values on a device have to be copied to the host to be looked at"),
+        }
     }
 
     pub fn bytes(&self) -> &[u8] {
-        assert!(self.meter.is_none(), "a dry run has no values to look at");
-        // SAFETY: `start` is valid for `bytes` initialised bytes as long as the block lives.
-        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.bytes) }
+        // SAFETY: the start is valid for `bytes` initialised bytes as long as the block lives.
+        unsafe { std::slice::from_raw_parts(self.start().as_ptr(), self.bytes) }
     }
 
     pub fn bytes_mut(&mut self) -> &mut [u8] {
-        assert!(self.meter.is_none(), "a dry run has no values to write");
         // SAFETY: as in `bytes`, and `&mut self` is the only access.
-        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.bytes) }
+        unsafe { std::slice::from_raw_parts_mut(self.start().as_ptr(), self.bytes) }
     }
 }
 
 impl Drop for Block {
     fn drop(&mut self) {
-        if let Some(meter) = &self.meter {
-            meter.live.fetch_sub(self.capacity, Ordering::Relaxed);
-            return;
+        match &self.place {
+            Place::Host(start) => {
+                let mut pool = pool();
+                pool.usage.live -= self.capacity;
+                pool.usage.kept += self.capacity;
+                pool.keep(*start, self.capacity);
+                pool.trim();
+            }
+            Place::Phantom(meter) => {
+                meter.live.fetch_sub(self.capacity, Ordering::Relaxed);
+            }
+            Place::Cuda(..) => {} // the piece gives itself back
         }
-        let mut pool = pool();
-        pool.usage.live -= self.capacity;
-        pool.usage.kept += self.capacity;
-        pool.keep(self.start, self.capacity);
-        pool.trim();
     }
 }
 
@@ -308,7 +348,7 @@ mod tests {
         let live: usize = kept.iter().map(|(block, _)| block.capacity).sum();
         assert!(usage().live >= live && usage().peak >= usage().live);
         for (block, i) in &kept {
-            assert!(block.start.align_offset(ALIGN) == 0 && block.bytes().iter().all(|byte| byte == i));
+            assert!(block.start().align_offset(ALIGN) == 0 && block.bytes().iter().all(|byte| byte == i));
         }
     }
 }

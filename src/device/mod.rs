@@ -1,5 +1,6 @@
-//! Memory, vector instructions, random streams, profile. Knows no shapes and no gradients.
+//! Memory, vector instructions, CUDA devices, random streams, profile. Knows no shapes and no gradients.
 
+pub mod cuda;
 pub mod dual;
 pub mod memory;
 pub mod profile;
@@ -7,3 +8,27 @@ pub mod random;
 mod ranges;
 pub mod real;
 pub mod simd;
+
+use crate::error::Result;
+use std::sync::Arc;
+
+/// Where tensors are and operations run.
+#[derive(Clone, Debug)]
+pub enum Device {
+    Cpu,
+    Cuda(Arc<cuda::Cuda>),
+}
+
+impl Device {
+    /// The device, if it is one of CUDA.
+    pub fn cuda(&self) -> Option<&Arc<cuda::Cuda>> {
+        match self {
+            Self::Cpu => None,
+            Self::Cuda(cuda) => Some(cuda),
+        }
+    }
+    /// Waits until everything that was launched is done.
+    pub fn synchronize(&self) -> Result<()> {
+        self.cuda().map_or(Ok(()), |cuda| cuda.synchronize())
+    }
+}

@@ -51,6 +51,14 @@ impl Ranges {
         self.insert(start, from - start);
         Some((from, end - from))
     }
+    /// Takes the free range of exactly this start and size; says whether there was one.
+    pub fn take_exactly(&mut self, start: usize, size: usize) -> bool {
+        let found = self.by_start.get(&start) == Some(&size);
+        if found {
+            self.remove(start, size);
+        }
+        found
+    }
     fn insert(&mut self, start: usize, size: usize) {
         self.by_start.insert(start, size);
         self.by_size.insert((size, start));

@@ -55,10 +55,11 @@ pub trait Real:
 pub trait Wide: Real<Wide = Self> + Default + std::iter::Sum {}
 impl Wide for f64 {}
 
-/// Element type of a tensor. `D32` and `D64` are dual numbers; `U8` holds saved indices, `U32` labels, and neither of
-/// those is differentiated.
+/// Element type of a tensor. `BF16` stores images on CUDA devices; `D32` and `D64` are dual numbers, of the CPU only;
+/// `U8` holds saved indices, `U32` labels, and neither of those is differentiated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DType {
+    BF16,
     F32,
     F64,
     D32,
@@ -72,9 +73,17 @@ impl DType {
     pub fn size(self) -> usize {
         match self {
             Self::U8 => 1,
+            Self::BF16 => 2,
             Self::F32 | Self::U32 => 4,
             Self::F64 | Self::D32 => 8,
             Self::D64 => 16,
+        }
+    }
+    /// What sums over elements and parameters beside them are stored as.
+    pub const fn exact(self) -> Self {
+        match self {
+            Self::BF16 => Self::F32,
+            other => other,
         }
     }
     /// Products of plain numbers in one product.

@@ -7,6 +7,7 @@ pub mod concat;
 pub mod conv;
 pub mod cpu;
 pub mod cross_entropy;
+mod cuda;
 pub mod fused;
 pub mod matmul;
 pub mod pointwise;

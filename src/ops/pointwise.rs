@@ -1,10 +1,11 @@
 //! Elementwise operations: copy, add, subtract, multiply, relu, scaling, and the inner product that undoes scaling.
 
 use super::cpu::elementwise::{CHUNK, map1, map2, sum_chunks};
+use super::cuda::pointwise as twin;
 use crate::error::{Error, Result};
 use crate::on_real;
 use crate::tape::{Cost, Op, Out, Pullback};
-use crate::tensor::{Real, Shape, Tensor};
+use crate::tensor::{DType, Real, Shape, Tensor};
 
 /// All inputs of one shape, which is the result's.
 pub(super) fn same(op: &'static str, ins: &[Shape]) -> Result<Shape> {
@@ -15,7 +16,7 @@ pub(super) fn same(op: &'static str, ins: &[Shape]) -> Result<Shape> {
 }
 
 macro_rules! elementwise {
-    ($(#[$doc:meta])* $op:ident, $name:literal, $flops:literal, |$r:ident, $x:ident, $out:ident| $run:expr, |$cx:ident| $vjp:block) => {
+    ($(#[$doc:meta])* $op:ident $twin:ident, $name:literal, $flops:literal, |$r:ident, $x:ident, $out:ident| $run:expr, |$cx:ident| $vjp:block) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug)]
         pub struct $op;
@@ -30,6 +31,9 @@ macro_rules! elementwise {
                 Cost::pointwise(ins, ins[0], $flops)
             }
             fn run(&self, $x: &[&Tensor], $out: &mut Out) -> Result<()> {
+                if let Some(cuda) = $out.value.cuda().cloned() {
+                    return twin::$twin(&cuda, $x, $out);
+                }
                 on_real!($out.value.dtype(), $r => $run);
                 Ok(())
             }
@@ -40,14 +44,14 @@ macro_rules! elementwise {
 
 elementwise!(
     /// y = x
-    Copy, "copy", 0, |R, x, out| map1::<R>(x[0], out, |x| x), |cx| {
+    Copy copy, "copy", 0, |R, x, out| map1::<R>(x[0], out, |x| x), |cx| {
         let g = cx.g();
         cx.pass(0, g)
     }
 );
 elementwise!(
     /// y = a + b
-    Add, "add", 1, |R, x, out| map2::<R>(x[0], x[1], out, |a, b| a + b), |cx| {
+    Add add, "add", 1, |R, x, out| map2::<R>(x[0], x[1], out, |a, b| a + b), |cx| {
         let g = cx.g();
         cx.pass(0, g)?;
         cx.pass(1, g)
@@ -55,7 +59,7 @@ elementwise!(
 );
 elementwise!(
     /// y = a - b
-    Sub, "sub", 1, |R, x, out| map2::<R>(x[0], x[1], out, |a, b| a - b), |cx| {
+    Sub sub, "sub", 1, |R, x, out| map2::<R>(x[0], x[1], out, |a, b| a - b), |cx| {
         let g = cx.g();
         cx.pass(0, g)?;
         cx.send(1, Scale(-1.0), &[g])
@@ -63,7 +67,7 @@ elementwise!(
 );
 elementwise!(
     /// y = a b
-    Mul, "mul", 1, |R, x, out| map2::<R>(x[0], x[1], out, |a, b| a * b), |cx| {
+    Mul mul, "mul", 1, |R, x, out| map2::<R>(x[0], x[1], out, |a, b| a * b), |cx| {
         let (a, b, g) = (cx.x(0), cx.x(1), cx.g());
         cx.send(0, Mul, &[g, b])?;
         cx.send(1, Mul, &[g, a])
@@ -71,14 +75,14 @@ elementwise!(
 );
 elementwise!(
     /// y = max(x, 0); its gradient at 0 is 0, as PyTorch's. NaN stays NaN.
-    Relu, "relu", 1, |R, x, out| map1::<R>(x[0], out, |x| if x < R::ZERO { R::ZERO } else { x }), |cx| {
+    Relu relu, "relu", 1, |R, x, out| map1::<R>(x[0], out, |x| if x < R::ZERO { R::ZERO } else { x }), |cx| {
         let (x, g) = (cx.x(0), cx.g());
         cx.send(0, ReluGrad, &[g, x])
     }
 );
 elementwise!(
     /// (g, x) -> g where x > 0, else 0; its derivative in x is 0 almost everywhere.
-    ReluGrad, "relu_grad", 1,
+    ReluGrad relu_grad, "relu_grad", 1,
     |R, x, out| map2::<R>(x[0], x[1], out, |g, x| if x > R::ZERO { g } else { R::ZERO }), |cx| {
         let (x, g) = (cx.x(1), cx.g());
         cx.send(0, ReluGrad, &[g, x])
@@ -99,6 +103,9 @@ impl Op for Scale {
         Cost::pointwise(ins, ins[0], 1)
     }
     fn run(&self, ins: &[&Tensor], out: &mut Out) -> Result<()> {
+        if let Some(cuda) = out.value.cuda().cloned() {
+            return twin::scale(&cuda, ins[0], self.0, out);
+        }
         on_real!(out.value.dtype(), R => {
             let c = R::of(self.0);
             map1::<R>(ins[0], out, move |x| c * x);
@@ -128,6 +135,9 @@ impl Op for ScaleBy {
         Cost::pointwise(ins, ins[0], 1)
     }
     fn run(&self, ins: &[&Tensor], out: &mut Out) -> Result<()> {
+        if let Some(cuda) = out.value.cuda().cloned() {
+            return twin::scale_by(&cuda, ins, out);
+        }
         on_real!(out.value.dtype(), R => {
             let c = ins[1].as_slice::<R>()[0];
             map1::<R>(ins[0], out, move |x| c * x);
@@ -152,10 +162,16 @@ impl Op for Dot {
         same(self.name(), ins)?;
         Ok(Shape::from([]))
     }
+    fn dtype(&self, ins: &[DType]) -> DType {
+        ins[0].exact()
+    }
     fn cost(&self, ins: &[Shape]) -> Cost {
         Cost { flops: 2 * ins[0].count() as u64, ..Cost::pointwise(ins, Shape::from([]), 0) }
     }
     fn run(&self, ins: &[&Tensor], out: &mut Out) -> Result<()> {
+        if let Some(cuda) = out.value.cuda().cloned() {
+            return twin::dot(&cuda, ins, out);
+        }
         on_real!(out.value.dtype(), R => {
             let (a, b) = (ins[0].as_slice::<R>(), ins[1].as_slice::<R>());
             let sum = sum_chunks(a.len(), |i| {

@@ -169,6 +169,7 @@ pub(super) fn file_dtype(dtype: DType) -> Dtype {
     match dtype {
         DType::F32 => Dtype::F32,
         DType::F64 => Dtype::F64,
+        DType::BF16 => Dtype::BF16,
         DType::U8 => Dtype::U8,
         DType::U32 => Dtype::U32,
         dual @ (DType::D32 | DType::D64) => unreachable!("{dual:?} is of one pass and never saved"),
@@ -180,6 +181,7 @@ pub(super) fn bytes(tensor: &Tensor) -> &[u8] {
     match tensor.dtype() {
         DType::U8 => tensor.as_slice::<u8>(),
         DType::U32 => bytemuck::cast_slice(tensor.as_slice::<u32>()),
+        DType::BF16 => bytemuck::cast_slice(tensor.as_slice::<half::bf16>()),
         real => crate::on_plain!(real, R => bytemuck::cast_slice(tensor.as_slice::<R>())),
     }
 }
@@ -188,6 +190,7 @@ fn bytes_mut(tensor: &mut Tensor) -> &mut [u8] {
     match tensor.dtype() {
         DType::U8 => tensor.make_mut::<u8>(),
         DType::U32 => bytemuck::cast_slice_mut(tensor.make_mut::<u32>()),
+        DType::BF16 => bytemuck::cast_slice_mut(tensor.make_mut::<half::bf16>()),
         real => crate::on_plain!(real, R => bytemuck::cast_slice_mut(tensor.make_mut::<R>())),
     }
 }

@@ -45,10 +45,9 @@ impl Tape {
 
     fn zeros_like(&mut self, v: Var) -> Result<Var> {
         let value = self.value(v);
-        let zeros = if self.is_dry() {
-            self.allocate(*value.shape(), value.dtype())
-        } else {
-            Tensor::zeros(*value.shape(), value.dtype())
+        let zeros = match &self.dry {
+            Some(meter) => Tensor::phantom(*value.shape(), value.dtype(), meter),
+            None => value.zeros_alike(*value.shape(), value.dtype())?,
         };
         Ok(self.constant(zeros))
     }
@@ -69,7 +68,7 @@ impl Tape {
         let mut grads: Vec<Option<Var>> = vec![None; y.at() + 1];
         grads[y.at()] = Some(match seed {
             Some(seed) => seed,
-            None => self.one_like(y),
+            None => self.one_like(y)?,
         });
         self.walk(grads, seed, wrt, keep)
     }
@@ -131,14 +130,13 @@ impl Tape {
         on_path
     }
 
-    fn one_like(&mut self, y: Var) -> Var {
+    fn one_like(&mut self, y: Var) -> Result<Var> {
         let (shape, dtype) = (self.shape(y), self.dtype(y));
-        let one = if self.is_dry() {
-            self.allocate(shape, dtype)
-        } else {
-            Tensor::scalar(1.0, dtype).reshape(shape)
+        let one = match &self.dry {
+            Some(meter) => Tensor::phantom(shape, dtype, meter),
+            None => self.value(y).full_alike(shape, dtype, 1.0)?,
         };
-        self.constant(one)
+        Ok(self.constant(one))
     }
 
     /// Frees what the vjp of `node` made since `mark`, but for the gradients of its inputs.

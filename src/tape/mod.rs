@@ -147,20 +147,22 @@ impl Tape {
         self.free_ended();
         let shapes: Vec<Shape> = ins.iter().map(|&v| self.shape(v)).collect();
         let shape = op.shape(&shapes)?;
-        let dtype = self.dtype(ins[0]);
+        let dtypes: Vec<DType> = ins.iter().map(|&v| self.dtype(v)).collect();
+        let dtype = op.dtype(&dtypes);
         let differentiable = ins.iter().any(|v| self.nodes[v.at()].differentiable);
-        let mut value = self.allocate(shape, dtype);
-        let mut saved: Vec<Tensor> =
-            (op.saves(&shapes).into_iter()).map(|s| self.allocate(s.shape(), s.dtype(dtype))).collect();
+        let like = self.value(ins[0]);
+        let mut value = self.allocate(like, shape, dtype)?;
+        let mut saved = self.allocate_saved(&op, &shapes, &value, &dtypes)?;
         let mut out = Out { value: &mut value, saved: &mut saved, accumulate: false };
         self.launch(&op, &shapes, ins, &mut out)?;
         Ok(self.push(Some(Step::Op(Rc::new(op))), ins, value, saved, differentiable))
     }
 
-    fn allocate(&self, shape: Shape, dtype: DType) -> Tensor {
+    /// Arbitrary content, where `like` is.
+    fn allocate(&self, like: &Tensor, shape: Shape, dtype: DType) -> Result<Tensor> {
         match &self.dry {
-            Some(meter) => Tensor::phantom(shape, dtype, meter),
-            None => Tensor::scratch(shape, dtype),
+            Some(meter) => Ok(Tensor::phantom(shape, dtype, meter)),
+            None => like.alike(shape, dtype),
         }
     }
 
@@ -182,16 +184,24 @@ impl Tape {
         let Some(mut value) = self.nodes[dst.at()].value.take() else {
             panic!("node {} was released", dst.0);
         };
-        value.make_unique();
-        let mut saved = self.allocate_saved(op, &shapes, value.dtype());
+        value.make_unique()?;
+        let dtypes: Vec<DType> = ins.iter().map(|&v| self.dtype(v)).collect();
+        let mut saved = self.allocate_saved(op, &shapes, &value, &dtypes)?;
         let mut out = Out { value: &mut value, saved: &mut saved, accumulate: true };
         self.launch(op, &shapes, ins, &mut out)?;
         self.nodes[dst.at()].value = Some(value);
         Ok(saved)
     }
 
-    fn allocate_saved(&self, op: &dyn Op, shapes: &[Shape], dtype: DType) -> Vec<Tensor> {
-        op.saves(shapes).into_iter().map(|s| self.allocate(s.shape(), s.dtype(dtype))).collect()
+    fn allocate_saved(
+        &self,
+        op: &dyn Op,
+        shapes: &[Shape],
+        value: &Tensor,
+        ins: &[DType],
+    ) -> Result<Vec<Tensor>> {
+        let saved = op.saves(shapes).into_iter();
+        saved.map(|s| self.allocate(value, s.shape(), s.dtype(value.dtype(), ins))).collect()
     }
 
     fn launch(&mut self, op: &dyn Op, shapes: &[Shape], ins: &[Var], out: &mut Out) -> Result<()> {
@@ -201,7 +211,7 @@ impl Tape {
         if self.dry.is_some() {
             let scratch = op.scratch(shapes);
             if scratch > 0 {
-                drop(self.allocate(Shape::from([scratch]), out.value.dtype())); // counted
+                drop(self.allocate(out.value, Shape::from([scratch]), out.value.dtype())?); // counted
             }
             return Ok(());
         }
@@ -209,11 +219,12 @@ impl Tape {
         let start = (self.trace == 2).then(std::time::Instant::now);
         op.run(&inputs, out)?;
         if let Some(start) = start {
+            out.value.device().synchronize()?;
             profile::operation(op.name(), &out.value.shape().to_string(), start.elapsed(), cost.flops, {
                 cost.bytes(out.value.dtype())
             });
         }
-        if self.trace >= 4 && !out.value.is_finite() {
+        if self.trace >= 4 && !out.value.to_host()?.is_finite() {
             let what = format!(
                 "operation {} (node {}, result {}) gave NaN or infinity",
                 op.name(),

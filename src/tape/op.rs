@@ -9,6 +9,10 @@ pub trait Op: std::fmt::Debug + 'static {
     fn name(&self) -> &'static str;
     /// The result's shape; the only place that rejects bad shapes.
     fn shape(&self, ins: &[Shape]) -> Result<Shape>;
+    /// The result's element type, from those of the inputs.
+    fn dtype(&self, ins: &[DType]) -> DType {
+        ins[0]
+    }
     /// What the run leaves besides its result: statistics for the backward, or the gradients of further inputs.
     fn saves(&self, _ins: &[Shape]) -> Vec<Saved> {
         Vec::new()
@@ -35,6 +39,10 @@ pub trait Op: std::fmt::Debug + 'static {
 pub enum Saved {
     /// Of the result's element type.
     Real(Shape),
+    /// Of the type that goes with it for sums and parameters: see [`DType::exact`].
+    Exact(Shape),
+    /// Of the element type of the input of this place.
+    As(Shape, usize),
     /// Indices.
     Index(Shape),
 }
@@ -42,12 +50,14 @@ pub enum Saved {
 impl Saved {
     pub(super) fn shape(self) -> Shape {
         match self {
-            Self::Real(shape) | Self::Index(shape) => shape,
+            Self::Real(shape) | Self::Exact(shape) | Self::As(shape, _) | Self::Index(shape) => shape,
         }
     }
-    pub(super) fn dtype(self, real: DType) -> DType {
+    pub(super) fn dtype(self, real: DType, ins: &[DType]) -> DType {
         match self {
             Self::Real(_) => real,
+            Self::Exact(_) => real.exact(),
+            Self::As(_, input) => ins[input],
             Self::Index(_) => DType::U8,
         }
     }

@@ -72,9 +72,11 @@ impl Tape {
     ) -> Result<Lifetimes> {
         let mut dry = Self::dry();
         let mut entered = BTreeMap::new();
+        let meter = dry.meter().cloned().unwrap_or_default();
         let mut enter = |v: &Var| {
             let value = self.value(*v);
-            *entered.entry(v.at()).or_insert_with(|| dry.leaf(dry.allocate(*value.shape(), value.dtype())))
+            let phantom = || Tensor::phantom(*value.shape(), value.dtype(), &meter);
+            *entered.entry(v.at()).or_insert_with(|| dry.leaf(phantom()))
         };
         let inputs: Vec<Var> = ins.iter().map(&mut enter).collect();
         let y = first(&mut dry, &inputs)?;

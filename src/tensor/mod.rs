@@ -1,9 +1,10 @@
 //! Dense tensors: a shape over a reference-counted block. Channels-last: images are `(N, H, W, C)` in memory.
 //!
 //! Immutable by convention; [`Tensor::make_mut`] copies first when the block is shared. No strides: what is not
-//! dense is copied by an operation.
+//! dense is copied by an operation. The elements are in the host's memory or on a CUDA device.
 
 mod dual;
+mod place;
 mod shape;
 
 pub use crate::device::dual::Dual;
@@ -38,6 +39,9 @@ impl Element for Dual<f32> {
 }
 impl Element for Dual<f64> {
     const DTYPE: DType = DType::D64;
+}
+impl Element for half::bf16 {
+    const DTYPE: DType = DType::BF16;
 }
 impl Element for u8 {
     const DTYPE: DType = DType::U8;
@@ -75,11 +79,14 @@ impl Tensor {
         t.make_mut::<T>().copy_from_slice(data);
         Ok(t)
     }
-    /// `data` given as `f64`, stored as `dtype` (`F32` or `F64`).
+    /// `data` given as `f64`, stored as `dtype` (`F32`, `F64` or `BF16`).
     pub fn from_f64(shape: impl Into<Shape>, data: &[f64], dtype: DType) -> Result<Self> {
         match dtype {
             DType::F64 => Self::from_slice(shape, data),
             DType::F32 => Self::from_slice(shape, &data.iter().map(|&x| x as f32).collect::<Vec<_>>()),
+            DType::BF16 => {
+                Self::from_slice(shape, &data.iter().map(|&x| half::bf16::from_f64(x)).collect::<Vec<_>>())
+            }
             other => Err(Error::shape("tensor", format!("{other:?} is not a floating-point type"))),
         }
     }
@@ -109,29 +116,17 @@ impl Tensor {
         let size = self.dtype.size();
         bytemuck::cast_slice(&self.block.bytes()[self.offset * size..][..self.count() * size])
     }
-    /// Copies the elements if anybody else holds them, so that writing disturbs nobody.
-    pub fn make_unique(&mut self) {
-        if Arc::get_mut(&mut self.block).is_some() {
-            return;
-        }
-        let bytes = self.count() * self.dtype.size();
-        let own = match self.block.meter() {
-            Some(meter) => Block::phantom(bytes, meter),
-            None => {
-                let mut own = Block::new(bytes);
-                own.bytes_mut()
-                    .copy_from_slice(&self.block.bytes()[self.offset * self.dtype.size()..][..bytes]);
-                own
-            }
-        };
-        self.block = Arc::new(own);
-        self.offset = 0;
-    }
-    /// The elements for writing; copied first if anybody else holds them.
+    /// The elements for writing; copied first if anybody else holds them. Panics on a tensor that is not in the host's
+    /// memory.
     pub fn make_mut<T: Element>(&mut self) -> &mut [T] {
         assert_eq!(T::DTYPE, self.dtype, "element type of the tensor");
-        self.make_unique();
         let (start, bytes) = (self.offset * self.dtype.size(), self.count() * self.dtype.size());
+        if Arc::get_mut(&mut self.block).is_none() {
+            let mut own = Block::new(bytes);
+            own.bytes_mut().copy_from_slice(&self.block.bytes()[start..][..bytes]);
+            (self.block, self.offset) = (Arc::new(own), 0);
+            return self.make_mut();
+        }
         match Arc::get_mut(&mut self.block) {
             Some(block) => bytemuck::cast_slice_mut(&mut block.bytes_mut()[start..][..bytes]),
             None => unreachable!("the block was just made unique"),
@@ -172,6 +167,7 @@ impl Tensor {
             DType::D32 | DType::D64 => panic!("a dual number is not one number"),
             DType::F64 => self.as_slice::<f64>().to_vec(),
             DType::F32 => self.as_slice::<f32>().iter().map(|&x| x as f64).collect(),
+            DType::BF16 => self.as_slice::<half::bf16>().iter().map(|x| x.to_f64()).collect(),
             DType::U8 => self.as_slice::<u8>().iter().map(|&x| x as f64).collect(),
             DType::U32 => self.as_slice::<u32>().iter().map(|&x| x as f64).collect(),
         }
@@ -180,6 +176,7 @@ impl Tensor {
     pub fn is_finite(&self) -> bool {
         match self.dtype {
             DType::F32 => self.as_slice::<f32>().iter().all(|x| x.is_finite()),
+            DType::BF16 => self.as_slice::<half::bf16>().iter().all(|x| x.is_finite()),
             DType::F64 => self.as_slice::<f64>().iter().all(|x| x.is_finite()),
             DType::D32 | DType::D64 => self.parts().iter().all(Self::is_finite),
             DType::U8 | DType::U32 => true,
@@ -205,7 +202,7 @@ impl Tensor {
 impl std::fmt::Debug for Tensor {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
         write!(f, "{:?}{}", self.dtype, self.shape)?;
-        if self.block.meter().is_some() {
+        if self.block.is_phantom() || self.cuda().is_some() {
             return Ok(());
         }
         let first = self.view(0, [self.count().min(8)]);

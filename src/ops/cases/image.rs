@@ -63,12 +63,12 @@ pub fn subsample(x: [usize; 4], phase: Phase) -> Case {
     Case::op(format!("subsample {} {phase:?}", Shape::from(x)), Subsample(phase), [any(x)])
 }
 
-/// The taps that win a maximum over fixed images of shape `x`, as a constant.
-fn taps(tape: &mut Tape, x: [usize; 4], window: Window) -> crate::Result<Var> {
+/// The taps that win a maximum over fixed images of shape `x`, as a constant where `like` is.
+fn taps(tape: &mut Tape, x: [usize; 4], window: Window, like: Var) -> crate::Result<Var> {
     let fixed = tape.constant(normal(x, 4, 0)?);
     let pooled = tape.apply(MaxPool { window }, &[fixed])?;
     let saved = tape.saved(pooled, 0).clone();
-    Ok(tape.constant(saved))
+    super::constant(tape, &saved, like)
 }
 
 /// The windows of a search: published candidates, stem and 1 x 1.
@@ -112,11 +112,11 @@ pub(super) fn cases() -> Vec<Case> {
             [any(pooled)],
         ));
         all.push(Case::of(format!("max_gather s{stride}"), [any(x)], move |tape, xs| {
-            let taps = taps(tape, x, window)?;
+            let taps = taps(tape, x, window, xs[0])?;
             tape.apply(MaxGather { window }, &[xs[0], taps])
         }));
         all.push(Case::of(format!("max_scatter s{stride}"), [any(pooled)], move |tape, xs| {
-            let taps = taps(tape, x, window)?;
+            let taps = taps(tape, x, window, xs[0])?;
             tape.apply(MaxScatter { window, shape: x.into() }, &[xs[0], taps])
         }));
     }

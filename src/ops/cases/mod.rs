@@ -105,12 +105,13 @@ fn draw(input: &Input, seed: u64, k: u64) -> Result<Tensor> {
     Tensor::from_f64(input.shape, &values, DType::F64)
 }
 
-/// `value` as a constant of `tape`, of the element type of `like` if it is a floating-point tensor.
+/// `value` as a constant of `tape`, where `like` is, and of its element type if it is a floating-point tensor.
 fn constant(tape: &mut Tape, value: &Tensor, like: Var) -> Result<Var> {
     let value = match value.dtype() {
         DType::F32 | DType::F64 => value.to_dtype(tape.dtype(like))?,
         _ => value.clone(),
     };
+    let value = value.to_device(&tape.value(like).device())?;
     Ok(tape.constant(value))
 }
 
