@@ -139,7 +139,7 @@ impl Golden<'_> {
         let flat = |prefix: &str| -> Result<Tensor> {
             let parts: Result<Vec<Tensor>> =
                 layout.entries.iter().map(|e| self.real(&format!("{prefix}/{}", e.name), e.shape)).collect();
-            Ok(ParamSet::gather(&layout, &parts?))
+            ParamSet::gather(&layout, &parts?)
         };
         searcher.weights.flat = flat("weight")?;
         if self.tensors.keys().any(|k| k.starts_with("momentum/")) {
@@ -251,7 +251,7 @@ fn compute(golden: &Golden, exact: bool) -> Result<HashMap<String, Vec<f64>>> {
     let both = Want { weights: true, alphas: true };
     let pass = Pass::run(searcher.net(), at, &train, &mut running, true, both)?;
     out.insert("train_logits".into(), pass.logits.to_f64());
-    out.insert("train_loss".into(), vec![pass.loss]);
+    out.insert("train_loss".into(), vec![pass.loss()?]);
     weights(&mut out, "grad_weight", &pass.weights.unwrap_or_else(|| searcher.momentum.clone()));
     alphas(&mut out, "grad_alpha", &pass.alphas.unwrap_or_default());
     for (i, name) in running.names().enumerate() {

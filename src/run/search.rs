@@ -286,13 +286,12 @@ impl SearchRun {
                 return Ok(None);
             }
             let batch = loader::batch(&self.images, chosen, None, DType::F32)?;
-            let pass = self
-                .searcher
-                .evaluate(&batch)
-                .and_then(|pass| finite("validation", pass.loss).map(|()| pass));
-            let pass = pass.map_err(at(|| format!("epoch {}, validation after step {}", epoch + 1, step)))?;
-            loss += pass.loss * chosen.len() as f64;
-            correct += pass.correct;
+            let place = || format!("epoch {}, validation after step {}", epoch + 1, step);
+            let pass = self.searcher.evaluate(&batch)?;
+            let mean = pass.loss()?;
+            finite("validation", mean).map_err(at(place))?;
+            loss += mean * chosen.len() as f64;
+            correct += pass.correct()?;
         }
         let count = self.halves.1.len();
         Ok(Some((loss / count as f64, percent(correct, count))))
@@ -300,7 +299,7 @@ impl SearchRun {
 
     /// Rows, line, drawings and genotype of an epoch.
     fn report(&mut self, n: &EpochNumbers) -> Result<()> {
-        let mut weights = self.searcher.edge_weights().into_iter();
+        let mut weights = self.searcher.edge_weights()?.into_iter();
         let [normal, reduce] = [weights.next().unwrap_or_default(), weights.next().unwrap_or_default()];
         let entropy = Entropy { normal: entropies(&normal), reduce: entropies(&reduce) };
         self.metrics.append(&Row::Epoch {

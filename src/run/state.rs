@@ -129,5 +129,5 @@ pub fn unpack(checkpoint: &Checkpoint, searcher: &mut Searcher, path: &Path) -> 
 fn gather(layout: &Layout, get: impl Fn(&str, &Tensor) -> Result<Tensor>, flat: &Tensor) -> Result<Tensor> {
     let parts: Result<Vec<Tensor>> =
         layout.entries.iter().map(|e| get(&e.name, &flat.view(e.offset, e.shape))).collect();
-    Ok(crate::tape::ParamSet::gather(layout, &parts?))
+    crate::tape::ParamSet::gather(layout, &parts?)
 }
