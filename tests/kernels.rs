@@ -30,7 +30,7 @@ fn the_ptx_is_of_these_sources() {
     assert_eq!(hash.trim(), sources::hash(&folder()).unwrap(), "scripts/prebuild brings the PTX up to date");
 }
 
-/// What the loader and the checks rely on: entries of plain names and no path of the machine it was compiled on.
+/// What the loader relies on, and that the PTX is the same wherever it is compiled.
 #[test]
 fn the_ptx_is_for_all_gpus_since_ampere() {
     for kernel in sources::kernels(&folder()).unwrap() {
