@@ -1,5 +1,8 @@
-//! What surrounds a search: configuration, command line, run folder, metrics, checkpoint, progress.
+//! What surrounds a search: configuration, command line, run folder, metrics, checkpoint, progress; comparisons and
+//! measurements.
 
+pub mod bench;
+pub mod cases;
 pub mod checkpoint;
 pub mod cli;
 pub mod config;
