@@ -13,7 +13,7 @@ use crate::tensor::{DType, Tensor};
 
 /// A captured step and what it reads.
 pub(super) struct Captured {
-    kind: Kind,
+    pub kind: Kind,
     graph: Graph,
     inputs: Inputs,
     /// Over the validation and the training batch.
