@@ -402,7 +402,7 @@ fn the_plan_of_a_dual_pass() {
     let ((plain, peak), (dual, dual_peak)) = (plan(DType::F32), plan(DType::D32));
     assert_eq!(plain, dual);
     assert!(dual_peak as f64 > 1.8 * peak as f64 && dual_peak <= 2 * peak, "{dual_peak} {peak}"); // indices stay
-    let load = |order| Workload { order, batch: 4, image: [8, 8, 3] };
+    let load = |order| Workload { order, batch: 4, image: [8, 8, 3], precision: DType::F32 };
     let [second, exact] = [Order::Second, Order::Exact].map(|o| load(o).plan(&net).unwrap().counters.cost);
     assert_eq!(second.bytes(DType::F32), exact.bytes(DType::F32)); // one pass of twice the bytes for two
     assert_eq!(exact.flops - second.flops, plain.cost.flops);
