@@ -5,8 +5,8 @@ use super::captured::Captured;
 use super::gradient::Point;
 use super::pass::{Pass, Want};
 use crate::data::loader::Batch;
-use crate::device::Device;
 use crate::device::random::{Purpose, stream};
+use crate::device::{Device, profile};
 use crate::error::{Error, Result};
 use crate::nn::{Adam, AdamState, RunningStats, Scalar, Sgd, global_norm};
 use crate::space::{Genotype, Supernet};
@@ -216,7 +216,9 @@ impl Searcher {
         let kind = Kind { order, shapes: [*train.images.shape(), *valid.images.shape()] };
         let captured = self.captured.as_ref().is_some_and(|captured| captured.kind == kind);
         let again = self.last.replace(kind) == Some(kind);
-        if self.graphs && (captured || again) && self.device().cuda().is_some() {
+        // from level 2 on every operation is looked at by itself, which a graph has no place for
+        let graphs = self.graphs && profile::debug_level() < 2;
+        if graphs && (captured || again) && self.device().cuda().is_some() {
             return self.captured_step(kind, train, valid, learning_rate);
         }
         let numbers = Numbers {
