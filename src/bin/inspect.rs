@@ -207,7 +207,12 @@ fn inspect_supernet(args: &SupernetArgs) -> Result<bool> {
     );
     for (name, order) in [("first", Order::First), ("second", Order::Second), ("exact", Order::Exact)] {
         let image = [size, size, config.image_channels];
-        print_step(name, &mut net, Workload { order, batch: args.batch_size, image }, args)?;
+        print_step(
+            name,
+            &mut net,
+            Workload { order, batch: args.batch_size, image, precision: DType::F32 },
+            args,
+        )?;
     }
     Ok(true)
 }
@@ -217,7 +222,7 @@ fn print_step(name: &str, net: &mut CnnSupernet, load: Workload, args: &Supernet
     let images = args.train_images * (load.image.iter().product::<usize>() + size_of::<u32>());
     let budget = memory::parse(&args.memory_budget);
     if let Some(budget) = budget.map_err(|what| Error::config("--memory-budget", what))? {
-        match memory::fit(net, &load, budget, images) {
+        match memory::fit(net, &load, budget, images, &Device::Cpu) {
             Err(Error::Config { what, .. }) => {
                 println!("{name:<8} the budget {what}");
                 return Ok(());

@@ -78,9 +78,14 @@ fn differences(case: &Case, order: u8, device: &Device) -> Result<(Vec<f64>, boo
 
 /// The value of `case` in `F32` on `device`, and the gradients of order `order`, 1 or 2, of a scalar of it.
 pub fn evaluate(case: &Case, seed: u64, order: u8, device: &Device) -> Result<Results> {
+    let inputs: Result<Vec<Tensor>> = case.draw(seed)?.iter().map(|x| x.to_dtype(DType::F32)).collect();
+    evaluate_at(case, &inputs?, order, device)
+}
+
+/// [`evaluate`] at given inputs, wherever they are.
+pub fn evaluate_at(case: &Case, inputs: &[Tensor], order: u8, device: &Device) -> Result<Results> {
     let mut tape = Tape::new();
-    let place = |x: &Tensor| x.to_dtype(DType::F32)?.to_device(device);
-    let inputs = case.draw(seed)?.iter().map(place).collect::<Result<Vec<_>>>()?;
+    let inputs = inputs.iter().map(|x| x.to_device(device)).collect::<Result<Vec<_>>>()?;
     let vars: Vec<Var> = inputs.into_iter().map(|x| tape.leaf(x)).collect();
     let y = case.run(&mut tape, &vars)?;
     let value = tape.value(y).to_host()?;

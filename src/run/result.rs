@@ -48,7 +48,7 @@ pub fn heading(
             space.candidates.len(),
             searcher.weights.layout.count,
         ),
-        format!("memory    {}", memory::planned(config, searcher.net(), images)?),
+        format!("memory    {}", memory::planned(config, searcher, images)?),
         format!("search    {order}, {} epochs, batch {}, seed {}", s.epochs, s.batch_size, s.seed),
         format!("folder    {}", folder.display()),
     ])

@@ -54,7 +54,7 @@ impl SearchRun {
     /// A new run; its folder is made only once data and network are there.
     pub fn start(config: SearchConfig) -> Result<Self> {
         let device = config.device()?.open()?;
-        let (images, searcher) = build(&config)?;
+        let (images, searcher) = build(&config, &device.0)?;
         let folder = folder::create(&config)?;
         let claim = folder::claim(&folder)?;
         let begin = || {
@@ -73,7 +73,7 @@ impl SearchRun {
         let file = folder.join(NEWEST);
         config.can_resume(&config.with_fixed(&state::settings(&checkpoint, &file)?, &file)?, &file)?;
         let device = config.device()?.open()?;
-        let (images, mut searcher) = build(&config)?;
+        let (images, mut searcher) = build(&config, &device.0)?;
         let position = state::unpack(&checkpoint, &mut searcher, &file)?;
         let metrics = Trim::plan(&folder.join(folder::METRICS), |row: &Row| match row {
             Row::Step { epoch, step, .. } => (*epoch, *step) < (position.epoch, position.step),
@@ -228,7 +228,7 @@ impl SearchRun {
             valid_accuracy,
             images_per_second,
             seconds: start.elapsed().as_secs_f64(),
-            peak_bytes: memory::usage().peak,
+            peak_bytes: self.searcher.peak_bytes(),
             peak_rss_bytes: profile::peak_resident(),
         };
         profile::memory();
@@ -252,7 +252,9 @@ impl SearchRun {
         let train = self.batch(chosen, Some((&augment, seed, e, s)))?;
         let valid = self.batch(&drawn, Some((&augment, seed, e, s + 1)))?;
         let report = self.searcher.step(search.order, &train, &valid, learning_rate);
-        let report = report.map_err(at(|| format!("epoch {}, step {}", epoch + 1, step + 1)))?;
+        let report = report
+            .map_err(at(|| format!("epoch {}, step {}", epoch + 1, step + 1)))
+            .map_err(|e| process::exhausted(e, &self.config, &self.searcher, &self.images))?;
         self.position.step += 1;
         self.position.images += chosen.len();
         self.position.correct += report.train_correct;
@@ -343,8 +345,12 @@ impl SearchRun {
     }
 }
 
-/// Data and a search at its start.
-fn build(config: &SearchConfig) -> Result<(ImageSet, Searcher)> {
+/// Data and a search at its start, in the host's memory, that fits into what `device` may take.
+fn build(config: &SearchConfig, device: &Device) -> Result<(ImageSet, Searcher)> {
+    if config.precision() == DType::BF16 && device.cuda().is_none() {
+        let what = "bf16 is stored on CUDA devices only, and auto found none; take f32";
+        return Err(Error::config("run.precision", what));
+    }
     let (d, s) = (&config.data, &config.space);
     let images = data::load(&Request {
         name: d.name.clone(),
@@ -367,7 +373,13 @@ fn build(config: &SearchConfig) -> Result<(ImageSet, Searcher)> {
         ..CnnConfig::default()
     })?;
     if let Some(budget) = config.memory_budget()? {
-        process::fit(&mut net, &process::workload(config, &images), budget, process::of_images(&images))?;
+        process::fit(
+            &mut net,
+            &process::workload(config, &images),
+            budget,
+            process::of_images(&images),
+            device,
+        )?;
     }
     let searcher = Searcher::new(Box::new(net), hyper(config), config.search.seed, DType::F32)?;
     Ok((images, searcher))

@@ -113,7 +113,7 @@ impl Pass {
         let mut wrt = if want.weights { run.weights } else { Vec::new() };
         wrt.extend(if want.alphas { run.alphas } else { Vec::new() });
         let (_gradients, counters) = run.tape.into_grad(run.loss, &wrt)?;
-        let _flat = want.weights.then(|| Tensor::phantom([net.layout().count], dtype, &meter));
+        let _flat = want.weights.then(|| Tensor::phantom([net.layout().count], dtype.exact(), &meter));
         Ok((counters, meter.peak()))
     }
 
@@ -143,8 +143,9 @@ pub(super) fn phantom_scene(
         images: phantom(Shape::from([batch, h, w, c]), dtype),
         labels: phantom(Shape::from([batch]), DType::U32),
     };
-    let weights = phantom(Shape::from([net.layout().count]), dtype);
-    let shape = |k: &CellKind| phantom(Shape::from([k.edges, k.candidates.len()]), dtype);
+    let exact = dtype.exact();
+    let weights = phantom(Shape::from([net.layout().count]), exact);
+    let shape = |k: &CellKind| phantom(Shape::from([k.edges, k.candidates.len()]), exact);
     let alphas = net.kinds().iter().map(shape).collect();
     (batch, weights, alphas, RunningStats::new(net.norms(), DType::F32))
 }

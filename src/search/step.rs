@@ -5,8 +5,8 @@ use super::captured::Captured;
 use super::gradient::Point;
 use super::pass::{Pass, Want};
 use crate::data::loader::Batch;
-use crate::device::Device;
 use crate::device::random::{Purpose, stream};
+use crate::device::{Device, profile};
 use crate::error::{Error, Result};
 use crate::nn::{Adam, AdamState, RunningStats, Scalar, Sgd, global_norm};
 use crate::space::{Genotype, Supernet};
@@ -176,7 +176,7 @@ impl Searcher {
     }
 
     /// Moves weights, momentum and running statistics; the result is the pass over `train`.
-    fn weight_step(&mut self, train: &Batch, learning_rate: &Scalar) -> Result<Pass> {
+    pub fn weight_step(&mut self, train: &Batch, learning_rate: &Scalar) -> Result<Pass> {
         let want = Want { weights: true, alphas: false };
         let at = (&self.weights.flat, &self.alphas[..]);
         let mut pass = Pass::run(&*self.net, at, train, &mut self.running, true, want)?;
@@ -214,8 +214,11 @@ impl Searcher {
         learning_rate: f64,
     ) -> Result<StepReport> {
         let kind = Kind { order, shapes: [*train.images.shape(), *valid.images.shape()] };
+        let captured = self.captured.as_ref().is_some_and(|captured| captured.kind == kind);
         let again = self.last.replace(kind) == Some(kind);
-        if self.graphs && again && self.device().cuda().is_some() {
+        // from level 2 on every operation is looked at by itself, which a graph has no place for
+        let graphs = self.graphs && profile::debug_level() < 2;
+        if graphs && (captured || again) && self.device().cuda().is_some() {
             return self.captured_step(kind, train, valid, learning_rate);
         }
         let numbers = Numbers {
