@@ -56,7 +56,8 @@ pub fn compare(case: &Case, device: &Device) -> Verdict {
                 if worst > tolerance {
                     let result = errors.iter().position(|&e| e == worst).unwrap_or(0);
                     let what = if result == 0 { "value".into() } else { format!("gradient {}", result - 1) };
-                    let text = format!("order {order}: {what} is off by {worst:.1e}, allowed are {tolerance:.0e}");
+                    let text =
+                        format!("order {order}: {what} is off by {worst:.1e}, allowed are {tolerance:.0e}");
                     verdict.wrong.get_or_insert(text);
                 } else if !same {
                     verdict.wrong.get_or_insert(format!("order {order}: other bits the second time"));

@@ -120,7 +120,15 @@ impl Cuda {
         let stream = Stream(stream.map_err(failed("make a stream"))?);
         let modules = IMAGES.iter().map(|image| load(image, info.capability)).collect::<Result<_>>()?;
         let arena = Mutex::new(Arena::new(context, mode, false));
-        Ok(Arc::new(Self { info, context, stream, modules, functions: Mutex::default(), arena, launches: AtomicUsize::new(0) }))
+        Ok(Arc::new(Self {
+            info,
+            context,
+            stream,
+            modules,
+            functions: Mutex::default(),
+            arena,
+            launches: AtomicUsize::new(0),
+        }))
     }
 
     pub fn info(&self) -> &Info {
