@@ -1,5 +1,6 @@
 //! Comparison of a device with the CPU: every operation's values and derivatives, and the same bits each time.
 
+use super::caught::caught;
 use crate::device::Device;
 use crate::error::Result;
 use crate::ops::cases::Case;
@@ -46,7 +47,7 @@ pub struct Verdict {
 pub fn compare(case: &Case, device: &Device) -> Verdict {
     let mut verdict = Verdict { errors: vec![], wrong: None };
     for order in 0..=case.orders {
-        match differences(case, order, device) {
+        match caught(|| differences(case, order, device)) {
             Err(error) => {
                 verdict.wrong.get_or_insert(format!("order {order}: {error}"));
             }

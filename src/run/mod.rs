@@ -3,6 +3,7 @@
 
 pub mod bench;
 pub mod cases;
+mod caught;
 pub mod checkpoint;
 pub mod cli;
 pub mod config;

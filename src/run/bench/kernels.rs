@@ -6,6 +6,7 @@ use crate::device::Device;
 use crate::error::Result;
 use crate::ops::cases::fused::{Cell, Preprocess};
 use crate::ops::cases::{Case, image};
+use crate::run::caught::caught;
 use crate::tape::{Cost, Op, Out, Pullback, Tape, Var};
 use crate::tensor::{DType, Shape, Tensor};
 use serde_json::json;
@@ -73,7 +74,7 @@ pub fn measure(device: &Device, options: &Options, roofline: &Roofline, report: 
         for &dtype in options.dtypes.iter().filter(|&&dtype| unsuitable(device, dtype).is_none()) {
             let effort = Effort::new(options.quick);
             let mut passes = vec![];
-            if let Err(error) = run(&kernel, dtype, device, effort, &mut passes) {
+            if let Err(error) = caught(|| run(&kernel, dtype, device, effort, &mut passes)) {
                 let row =
                     json!({ "name": kernel.name, "type": dtype_name(dtype), "error": error.to_string() });
                 let line = format!("{:<52} {:<5} failed: {error}", kernel.name, dtype_name(dtype));
@@ -103,8 +104,10 @@ fn show(kernel: &Kernel, dtype: DType, pass: &Pass, roofline: &Roofline, report:
         "name": kernel.name, "type": dtype_name(dtype), "pass": pass.name, "seconds": seconds,
         "bytes": bytes, "flops": flops, "captured": pass.time.captured, "launches": pass.launches,
     });
+    let slower = report.is_cuda && !pass.time.captured;
+    let note = if slower { "  with launching" } else { "" };
     let line = format!(
-        "{:<52} {:<5} {:<10} {:>10.1} {:>8.1} {:>4.0} % {:>9.1} {:>4.0} %",
+        "{:<52} {:<5} {:<10} {:>10.1} {:>8.1} {:>4.0} % {:>9.1} {:>4.0} %{note}",
         kernel.name,
         dtype_name(dtype),
         pass.name,

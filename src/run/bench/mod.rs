@@ -15,6 +15,9 @@ use crate::search::Order;
 use crate::tensor::DType;
 use serde_json::{Value, json};
 
+/// Of a thread, bytes: frames are large where the compiler does not optimise.
+const STACK: usize = 16 << 20;
+
 /// What to measure, and how long.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -48,6 +51,7 @@ pub type Listener<'a> = dyn FnMut(&str, &Value) -> Result<()> + Send + 'a;
 /// The measurements so far, and who hears of them.
 struct Report<'a, 'b> {
     all: Value,
+    is_cuda: bool,
     listener: &'a mut Listener<'b>,
 }
 
@@ -76,10 +80,14 @@ pub fn run(device: &Device, name: &str, options: &Options, listener: &mut Listen
         "sources": cuda::HASH,
         "quick": options.quick,
     });
-    let report = Report { all, listener };
+    let report = Report { all, is_cuda: device.cuda().is_some(), listener };
     match device {
-        // on a thread of the pool, as a search: small operations need not be handed over to it
-        Device::Cpu => rayon::scope(|_| measure(device, name, options, report)),
+        // on a thread of a pool, as a search: small operations need not be handed over to it
+        Device::Cpu => {
+            let pool = rayon::ThreadPoolBuilder::new().stack_size(STACK).build();
+            let pool = pool.map_err(|error| Error::device(format!("cannot start threads: {error}")))?;
+            pool.install(|| measure(device, name, options, report))
+        }
         Device::Cuda(_) => measure(device, name, options, report),
     }
 }
@@ -122,7 +130,7 @@ fn unsuitable(device: &Device, dtype: DType) -> Option<&'static str> {
     (dtype == DType::BF16 && device.cuda().is_none()).then_some("bf16 is stored on CUDA devices only")
 }
 
-/// `part` of `whole` in percent.
+/// `part` of `whole` in percent; nothing of what was not measured.
 fn percent(part: f64, whole: f64) -> f64 {
-    100.0 * part / whole.max(f64::MIN_POSITIVE)
+    if whole > 0.0 { 100.0 * part / whole } else { 0.0 }
 }

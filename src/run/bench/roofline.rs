@@ -8,6 +8,7 @@ use crate::ops::conv::{Conv, Geometry};
 use crate::ops::matmul::MatMul;
 use crate::ops::pointwise::Copy;
 use crate::ops::window::Window;
+use crate::run::caught::caught;
 use crate::tape::{Op, Tape};
 use crate::tensor::{DType, Shape, Tensor};
 use serde_json::json;
@@ -71,10 +72,12 @@ fn product(device: &Device, effort: Effort, op: impl Op + Clone, inputs: [(Shape
     let [a, b] = inputs.map(|(shape, dtype)| numbers(device, shape, dtype));
     let (a, b) = (a?, b?);
     let flops = op.cost(&shapes).flops as f64;
-    let time = fastest(device, effort, || {
-        let mut tape = Tape::new();
-        let ins = [tape.constant(a.clone()), tape.constant(b.clone())];
-        tape.apply(op.clone(), &ins).map(drop)
+    let time = caught(|| {
+        fastest(device, effort, || {
+            let mut tape = Tape::new();
+            let ins = [tape.constant(a.clone()), tape.constant(b.clone())];
+            tape.apply(op.clone(), &ins).map(drop)
+        })
     })?;
     Ok(flops / time.seconds)
 }

@@ -5,6 +5,7 @@ use super::{Options, Report, dtype_name, unsuitable};
 use crate::data::loader::Batch;
 use crate::device::{Device, memory};
 use crate::error::{Error, Result};
+use crate::run::caught::caught;
 use crate::search::{Hyper, Order, Searcher};
 use crate::space::cnn::{CnnConfig, CnnSupernet};
 use crate::tape::check::normal;
@@ -91,7 +92,7 @@ pub fn measure(device: &Device, options: &Options, report: &mut Report) -> Resul
     for setup in Setup::all(device, options) {
         let result = match unsuitable(device, setup.dtype) {
             Some(why) => Err(Error::device(why)),
-            None => run(device, options, &setup),
+            None => caught(|| run(device, options, &setup)),
         };
         let Setup { batch, dtype, .. } = setup;
         let mut row = json!({
