@@ -22,6 +22,9 @@ const FLAGS: [&str; 12] = [
     "-Wno-sign-compare",
 ];
 
+/// For kernels: an array's bounds and the alignment of what a pointer reaches are looked at, as a GPU looks at the latter.
+const CHECKS: &str = "-fsanitize=alignment,bounds";
+
 struct Unit {
     source: PathBuf,
     object: PathBuf,
@@ -52,10 +55,10 @@ fn main() {
     let units: Vec<Unit> =
         sources.into_iter().map(|source| Unit { object: object_for(&source, &out), source }).collect();
 
-    // whatever the flags are, an object is older than they are or was made with them
+    // an object is older than the flags or was made with them
     let stamp = out.join("flags");
-    let wanted = format!("{:?}", compiler());
-    if fs::read_to_string(&stamp).is_ok_and(|present| present == wanted) == false {
+    let wanted = format!("{:?} {CHECKS}", compiler());
+    if fs::read_to_string(&stamp).ok().as_ref() != Some(&wanted) {
         fs::write(&stamp, wanted).unwrap();
     }
     let newest_common = headers.iter().chain([&stamp]).map(|file| changed(file)).max().flatten();
@@ -105,6 +108,9 @@ fn compile_all(units: &[&Unit], compiler: impl Fn() -> Command + Sync) {
             scope.spawn(|| {
                 while let Some(unit) = units.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let mut command = compiler();
+                    if has_extension(&unit.source, &["cu"]) {
+                        command.arg(CHECKS);
+                    }
                     command.args(["-x", "c++", "-c", "-o"]).arg(&unit.object).arg(&unit.source);
                     run(command);
                 }

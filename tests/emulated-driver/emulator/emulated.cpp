@@ -18,37 +18,13 @@
 #include <map>
 #include <memory>
 #include <new>
+#include <optional>
+#include <string>
 #include <vector>
 
 #include "fibre.hpp"
 #include "launcher.hpp"
-
-#if defined(__x86_64__)
-// Keeps what the calling convention of System V asks a function to keep, and goes on where `to` left off.
-asm(R"(
-    .text
-    .globl emulated_switch
-    .hidden emulated_switch
-    .type emulated_switch, @function
-emulated_switch:
-    push %r15
-    push %r14
-    push %r13
-    push %r12
-    push %rbp
-    push %rbx
-    mov %rsp, (%rdi)
-    mov (%rsi), %rsp
-    pop %rbx
-    pop %rbp
-    pop %r12
-    pop %r13
-    pop %r14
-    pop %r15
-    ret
-    .size emulated_switch, . - emulated_switch
-)");
-#endif
+#include "memory.hpp"
 
 namespace emulated {
 namespace {
@@ -144,7 +120,8 @@ struct Fibre {
 };
 
 struct Failure {
-    const char* why;
+    std::string why;
+    Outcome outcome = Outcome::failed;
 };
 
 }  // namespace
@@ -161,7 +138,7 @@ public:
     [[noreturn]] void work();
     void wait(State state);
     void wait_for_warp(uint32_t mask, Together act, void* brought);
-    [[noreturn]] void fail(const char* why);
+    [[noreturn]] void fail(Failure failure);
 
     // In a signal handler:
     bool runs_kernel() const { return running_; }
@@ -171,23 +148,20 @@ private:
     void run_blocks();
     void run_block();
     void run_warp(unsigned first, unsigned count);
-    void start_threads();
-    bool resume_ready(unsigned first, unsigned count);
-    bool release(unsigned first, unsigned count);
-    bool all_there(const Thread& one, unsigned first, unsigned count) const;
-    void act_together(const Thread& one, unsigned first, unsigned count);
+    void run_threads();
+    bool release();
+    bool all_there(const Thread& one) const;
+    void act_together(const Thread& one);
     void number_threads();
     void poison_shared();
     bool start_next();
-    void enter(unsigned fibre);
+    Context& choose_next();
     void prepare(unsigned fibre);
     void abandon();
-    void tell(const char* why, const Thread* thread) const;
+    void tell(const std::string& why, const Thread* thread) const;
     void tell_fault() const;
-    unsigned in_order(unsigned first, unsigned count, unsigned i) const {
-        return descending_ ? first + count - 1 - i : first + i;
-    }
-    [[noreturn]] void stuck(unsigned first, unsigned count);
+    unsigned in_order(unsigned i, unsigned count) const { return descending_ ? count - 1 - i : i; }
+    [[noreturn]] void stuck();
 
     Pages stacks_{most_block_threads * stack_bytes, stack_bytes};
     Pages dynamic_;
@@ -207,10 +181,12 @@ private:
 
     Thread* running_ = nullptr;
     unsigned running_fibre_ = 0;
-    // threads of the warp that have not started yet: from `next_` to `end_` of the warp's `count`
-    unsigned warp_first_ = 0, warp_count_ = 0, next_ = 0;
 
-    const char* failure_ = nullptr;
+    // the warp that runs; of its threads in order, the next that has to start and the next that may go on
+    Thread* warp_ = nullptr;
+    unsigned warp_count_ = 0, next_to_start_ = 0, next_to_resume_ = 0;
+
+    std::optional<Failure> failure_;  // of a thread, for the launch
     sigjmp_buf fault_jump_;
     int fault_signal_ = 0;
     void* fault_address_ = nullptr;
@@ -295,7 +271,7 @@ Outcome Scheduler::run(const Launch& launch) {
     launch_ = launch;
     int order = chosen_order;
     descending_ = (order < 0 ? order_of_environment() : order) == 1;
-    failure_ = nullptr;
+    failure_.reset();
     // no mask of signals to keep: the handler runs with SA_NODEFER
     if (sigsetjmp(fault_jump_, 0)) {
         tell_fault();
@@ -307,7 +283,7 @@ Outcome Scheduler::run(const Launch& launch) {
     } catch (const Failure& failure) {
         tell(failure.why, running_);
         abandon();
-        return Outcome::failed;
+        return failure.outcome;
     }
     return Outcome::completed;
 }
@@ -354,7 +330,7 @@ void Scheduler::run_block() {
     const unsigned warps = (thread_count_ + warp_lanes - 1) / warp_lanes;
     for (;;) {
         for (unsigned i = 0; i < warps; ++i) {
-            unsigned first = in_order(0, warps, i) * warp_lanes;
+            unsigned first = in_order(i, warps) * warp_lanes;
             run_warp(first, std::min(warp_lanes, thread_count_ - first));
         }
         // now every thread is at the block's barrier or done
@@ -370,93 +346,89 @@ void Scheduler::run_block() {
     }
 }
 
+// Runs the threads of a warp until each has ended or is at the block's barrier.
 void Scheduler::run_warp(unsigned first, unsigned count) {
-    if (threads_[first].state == State::fresh) {
-        warp_first_ = first;
-        warp_count_ = count;
-        next_ = 0;
-        start_threads();
-    } else {
-        resume_ready(first, count);
-    }
-    while (release(first, count)) resume_ready(first, count);
-    for (unsigned i = first; i < first + count; ++i) {
-        if (threads_[i].state == State::at_warp_barrier) stuck(first, count);
-    }
+    warp_ = &threads_[first];
+    warp_count_ = count;
+    next_to_start_ = warp_->state == State::fresh ? 0 : count;
+    do {
+        next_to_resume_ = 0;
+        run_threads();
+    } while (release());
 }
 
-void Scheduler::start_threads() {
-    while (next_ < warp_count_) {
-        unsigned fibre = free_fibres_.back();
-        free_fibres_.pop_back();
-        enter(fibre);
+// Lets lanes go on that wait for each other and have all come. Whether there were any.
+bool Scheduler::release() {
+    bool any_released = false, any_waits = false;
+    for (unsigned lane = 0; lane < warp_count_; ++lane) {
+        const Thread& thread = warp_[lane];
+        if (thread.state != State::at_warp_barrier) continue;
+        if (all_there(thread)) {
+            act_together(thread);
+            any_released = true;
+        } else {
+            any_waits = true;
+        }
     }
-}
-
-bool Scheduler::resume_ready(unsigned first, unsigned count) {
-    bool any = false;
-    for (unsigned i = 0; i < count; ++i) {
-        Thread& thread = threads_[in_order(first, count, i)];
-        if (thread.state != State::ready) continue;
-        any = true;
-        running_ = &thread;
-        enter(thread.fibre);
-    }
-    return any;
-}
-
-// Lets the lanes go on that wait for each other and have all come. Whether there were any.
-bool Scheduler::release(unsigned first, unsigned count) {
-    bool any = false;
-    for (unsigned i = first; i < first + count; ++i) {
-        const Thread& thread = threads_[i];
-        if (thread.state != State::at_warp_barrier || !all_there(thread, first, count)) continue;
-        act_together(thread, first, count);
-        any = true;
-    }
-    return any;
+    if (any_waits && !any_released) stuck();
+    return any_released;
 }
 
 // Lanes that have ended, or never were in a last warp that is not full, are not waited for.
-bool Scheduler::all_there(const Thread& one, unsigned first, unsigned count) const {
-    for (unsigned lane = 0; lane < count; ++lane) {
-        const Thread& other = threads_[first + lane];
+bool Scheduler::all_there(const Thread& one) const {
+    for (unsigned lane = 0; lane < warp_count_; ++lane) {
+        const Thread& other = warp_[lane];
         if (!(one.mask >> lane & 1) || other.state == State::done) continue;
         if (other.state != State::at_warp_barrier || other.mask != one.mask || other.act != one.act) return false;
     }
     return true;
 }
 
-void Scheduler::act_together(const Thread& one, unsigned first, unsigned count) {
+void Scheduler::act_together(const Thread& one) {
     const uint32_t mask = one.mask;
     const Together act = one.act;
     void* brought[warp_lanes] = {};
-    for (unsigned lane = 0; lane < count; ++lane) {
-        Thread& thread = threads_[first + lane];
-        if (!(mask >> lane & 1) || thread.state != State::at_warp_barrier) continue;
+    for (unsigned lane = 0; lane < warp_count_; ++lane) {
+        Thread& thread = warp_[lane];
+        if (!(mask >> lane & 1) || thread.state == State::done) continue;
         brought[lane] = thread.brought;
         thread.state = State::ready;
     }
     act(brought);
 }
 
-void Scheduler::stuck(unsigned first, unsigned count) {
-    for (unsigned i = first; i < first + count; ++i) {
-        if (threads_[i].state != State::at_warp_barrier) continue;
-        running_ = &threads_[i];
-        break;
-    }
+void Scheduler::stuck() {
+    auto waits = [](const Thread& thread) { return thread.state == State::at_warp_barrier; };
+    running_ = std::find_if(warp_, warp_ + warp_count_, waits);
     throw Failure{"waits for lanes of its warp, in a shuffle, vote or __syncwarp(), that do not come"};
 }
 
 // ---- On and off fibres ------------------------------------------------------------------------------------------------
 
-void Scheduler::enter(unsigned fibre) {
-    if (!fibres_[fibre].prepared) prepare(fibre);
-    running_fibre_ = fibre;
-    switch_context(main_, fibres_[fibre].context);
-    if (failure_) throw Failure{failure_};
+// From fibre to fibre until no thread of the warp can run.
+void Scheduler::run_threads() {
+    switch_context(main_, choose_next());
+    if (failure_) throw *failure_;
     running_ = nullptr;
+}
+
+// Where to go on: at a fibre that will start threads, at a thread that may go on, or at the scheduler.
+inline Context& Scheduler::choose_next() {
+    if (next_to_start_ < warp_count_) {
+        running_fibre_ = free_fibres_.back();
+        free_fibres_.pop_back();
+        Fibre& fibre = fibres_[running_fibre_];
+        if (!fibre.prepared) prepare(running_fibre_);
+        return fibre.context;
+    }
+    while (next_to_resume_ < warp_count_) {
+        Thread& thread = warp_[in_order(next_to_resume_++, warp_count_)];
+        if (thread.state != State::ready) continue;
+        running_ = &thread;
+        running_fibre_ = thread.fibre;
+        return fibres_[running_fibre_].context;
+    }
+    return main_;
 }
 
 void Scheduler::prepare(unsigned index) {
@@ -487,37 +459,39 @@ void Scheduler::work() {
             launch_.kernel->run(launch_.arguments);
             running_->state = State::done;
         }
+        Context& here = fibres_[running_fibre_].context;
         free_fibres_.push_back(running_fibre_);
-        switch_context(fibres_[running_fibre_].context, main_);
+        switch_context(here, choose_next());
     }
 }
 
 bool Scheduler::start_next() {
-    if (next_ == warp_count_) return false;
-    const unsigned index = in_order(warp_first_, warp_count_, next_++);
-    running_ = &threads_[index];
+    if (next_to_start_ == warp_count_) return false;
+    const unsigned lane = in_order(next_to_start_++, warp_count_);
+    running_ = &warp_[lane];
     running_->fibre = running_fibre_;
     Current& here = current();
     here.thread = running_->index;
-    here.lane = index % warp_lanes;
+    here.lane = lane;
     return true;
 }
 
 void Scheduler::wait(State state) {
     running_->state = state;
-    switch_context(fibres_[running_fibre_].context, main_);
+    Context& here = fibres_[running_fibre_].context;
+    switch_context(here, choose_next());
 }
 
 void Scheduler::wait_for_warp(uint32_t mask, Together act, void* brought) {
-    if (!(mask >> current().lane & 1)) fail("is not in the mask of its own shuffle, vote or __syncwarp()");
+    if (!(mask >> current().lane & 1)) fail({"is not in the mask of its own shuffle, vote or __syncwarp()"});
     running_->mask = mask;
     running_->act = act;
     running_->brought = brought;
     wait(State::at_warp_barrier);
 }
 
-void Scheduler::fail(const char* why) {
-    failure_ = why;
+void Scheduler::fail(Failure failure) {
+    failure_ = std::move(failure);
     switch_context(fibres_[running_fibre_].context, main_);
     __builtin_unreachable();
 }
@@ -531,20 +505,23 @@ void Scheduler::fault(int signal, void* address, void* code) {
 
 // ---- Telling what went wrong --------------------------------------------------------------------------------------------
 
-void Scheduler::tell(const char* why, const Thread* thread) const {
+void Scheduler::tell(const std::string& why, const Thread* thread) const {
     const uint3 b = block_.index, t = thread ? thread->index : uint3{};
-    fprintf(stderr, "emulated driver: %s, block (%u, %u, %u), thread (%u, %u, %u): %s\n", launch_.kernel->name, b.x, b.y, b.z,
-            t.x, t.y, t.z, why);
+    fprintf(stderr, "emulated driver: %s, block (%u, %u, %u), thread (%u, %u, %u): %s\n", launch_.kernel->name, b.x, b.y,
+            b.z, t.x, t.y, t.z, why.c_str());
 }
 
 void Scheduler::tell_fault() const {
-    char why[160];
+    const auto address = reinterpret_cast<uintptr_t>(fault_address_);
     if (fault_signal_ == SIGFPE) {
-        snprintf(why, sizeof why, "divides an integer by zero");
+        tell("divides an integer by zero", running_);
+    } else if (address - reinterpret_cast<uintptr_t>(stacks_.start()) < most_block_threads * stack_bytes) {
+        tell("needs more than its stack", running_);
     } else {
-        snprintf(why, sizeof why, "accesses %p, which is no memory of the device", fault_address_);
+        char hexadecimal[32];
+        snprintf(hexadecimal, sizeof hexadecimal, "0x%tx", address);
+        tell("accesses " + (hexadecimal + (", no memory of the device" + memory::describe(address))), running_);
     }
-    tell(why, running_);
     if (Dl_info library; fault_code_ && dladdr(fault_code_, &library)) {
         const auto offset = static_cast<char*>(fault_code_) - static_cast<char*>(library.dli_fbase);
         fprintf(stderr, "emulated driver: its line: addr2line -i -e %s %#tx\n", library.dli_fname, offset);
@@ -553,13 +530,30 @@ void Scheduler::tell_fault() const {
 
 // ---- What a kernel calls ----------------------------------------------------------------------------------------------
 
-void fail(const char* why) { current().scheduler->fail(why); }
+void fail(const char* why) { current().scheduler->fail({why}); }
 
 void meet_block() { current().scheduler->wait(State::at_block_barrier); }
 
 void meet_warp(uint32_t mask, Together act, void* brought) { current().scheduler->wait_for_warp(mask, act, brought); }
 
 void only_meet(Lanes&) {}
+
+// Kernels are compiled with checks of two kinds; the compiler calls these where one fails, with the place in the source
+// as the first of what it knows.
+struct CheckedPlace {
+    const char* file;
+    uint32_t line, column;
+    std::string text() const { return std::string(" at ") + file + ":" + std::to_string(line); }
+};
+
+extern "C" void __ubsan_handle_type_mismatch_v1(const CheckedPlace* place, void*) {
+    std::string why = "accesses memory that is not aligned to the type it is read or written as," + place->text();
+    current().scheduler->fail({why, Outcome::misaligned_address});
+}
+
+extern "C" void __ubsan_handle_out_of_bounds(const CheckedPlace* place, void*) {
+    current().scheduler->fail({"leaves an array," + place->text(), Outcome::illegal_address});
+}
 
 // What comes from a lane that takes no part is undefined: NaN, or a large number.
 void deliver(Lanes& letters) {
