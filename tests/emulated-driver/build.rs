@@ -40,6 +40,10 @@ fn main() {
         println!("cargo::rerun-if-changed={}", folder.display());
     }
 
+    for variable in ["CXX", "CXXFLAGS"] {
+        println!("cargo::rerun-if-env-changed={variable}");
+    }
+
     let mut flags: Vec<String> = FLAGS.map(String::from).to_vec();
     flags.extend(folders.iter().map(|folder| format!("-I{}", folder.display())));
     let compiler = || {

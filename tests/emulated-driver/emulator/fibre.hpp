@@ -4,7 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(OCHE_EMULATED_UCONTEXT)
 
 namespace emulated {
 
@@ -61,7 +61,7 @@ struct Context {
 inline void switch_context(Context& from, const Context& to) { swapcontext(&from.state, &to.state); }
 
 inline void prepare_context(Context& context, char* top, void (*entry)()) {
-    constexpr size_t reserve = 48 * 1024;  // what of the stack the new context may use
+    constexpr size_t reserve = 32 * 1024;  // what of the stack the new context may use
     getcontext(&context.state);
     context.state.uc_stack.ss_sp = top - reserve;
     context.state.uc_stack.ss_size = reserve;
