@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::SystemTime;
 use std::{env, fs, thread};
 
-/// Warnings of the compiler are shown; these two are about nothing that goes wrong.
-const FLAGS: [&str; 12] = [
+/// Warnings of the compiler are shown, but for three that are about nothing that goes wrong.
+const FLAGS: [&str; 13] = [
     "-std=c++20",
     "-O2",
     "-g1", // a fault names its line
@@ -20,6 +20,7 @@ const FLAGS: [&str; 12] = [
     "-Wextra",
     "-Wno-unknown-pragmas",
     "-Wno-sign-compare",
+    "-Wno-unused-parameter",
 ];
 
 /// For kernels: an array's bounds and the alignment of what a pointer reaches are looked at, as a GPU looks at the latter.
@@ -39,7 +40,6 @@ fn main() {
     for folder in &folders {
         println!("cargo::rerun-if-changed={}", folder.display());
     }
-
     for variable in ["CXX", "CXXFLAGS"] {
         println!("cargo::rerun-if-env-changed={variable}");
     }
@@ -125,8 +125,13 @@ fn compile_all(units: &[&Unit], compiler: impl Fn() -> Command + Sync) {
 
 /// Ends the build with the compiler's words if it fails, and shows them if it warns.
 fn run(mut command: Command) {
-    let output =
-        command.output().unwrap_or_else(|error| panic!("cannot run {:?}: {error}", command.get_program()));
+    let output = command.output().unwrap_or_else(|error| {
+        eprintln!(
+            "cannot run {:?} ({error}): install g++, or name a C++ compiler in CXX",
+            command.get_program()
+        );
+        exit(1);
+    });
     let words = String::from_utf8_lossy(&output.stderr);
     if !output.status.success() {
         eprintln!("{words}");
