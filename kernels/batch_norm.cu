@@ -9,7 +9,8 @@
 // 4 (6, 9) us at 3.35 TB/s, less what the second pass finds in the cache.
 #include "channels.cuh"
 
-// parts[b] = mean of the block's pixels, and their squares summed about it: so nothing cancels.
+// With the first pixel for a shift s, parts[b] = the mean of x - s over the block's pixels, the sum of squares of x about
+// that mean, and s: values of the size of the deviation, so that nothing cancels.
 template <int W, class T>
 DEVICE void moments(const T* x, float* parts, const Walk& walk) {
     __shared__ float scratch[256 * W];
@@ -19,7 +20,7 @@ DEVICE void moments(const T* x, float* parts, const Walk& walk) {
     int start = (int)blockIdx.x * walk.span;
     float count = (float)(min(start + walk.span, walk.pixels) - start);
     Few<W> shift = {};
-    if (!idle) shift = load_few<W>(x + (size_t)start * (size_t)walk.channels + column);
+    if (!idle) shift = load_few<W>(x + column);
     float mean[W] = {}, square[W] = {};
 #pragma unroll 4
     for (int pixel = path.from; pixel < path.to; pixel += path.rows) {
@@ -29,19 +30,23 @@ DEVICE void moments(const T* x, float* parts, const Walk& walk) {
     }
     sum_rows<W>(mean, scratch, path);
 #pragma unroll
-    for (int w = 0; w < W; ++w) mean[w] = shift.at[w] + mean[w] / count;
+    for (int w = 0; w < W; ++w) mean[w] /= count;
 #pragma unroll 4
     for (int pixel = path.from; pixel < path.to; pixel += path.rows) {
         Few<W> in = load_few<W>(x + (size_t)pixel * (size_t)walk.channels + column);
 #pragma unroll
-        for (int w = 0; w < W; ++w) square[w] += (in.at[w] - mean[w]) * (in.at[w] - mean[w]);
+        for (int w = 0; w < W; ++w) {
+            float apart = in.at[w] - shift.at[w] - mean[w];
+            square[w] = fmaf(apart, apart, square[w]);
+        }
     }
     sum_rows<W>(square, scratch, path);
     if (path.row != 0 || idle) return;
 #pragma unroll
     for (int w = 0; w < W; ++w) {
-        part(parts, 0, 2, path, walk)[w] = mean[w];
-        part(parts, 1, 2, path, walk)[w] = square[w];
+        part(parts, 0, 3, path, walk)[w] = mean[w];
+        part(parts, 1, 3, path, walk)[w] = square[w];
+        part(parts, 2, 3, path, walk)[w] = shift.at[w];
     }
 }
 
@@ -130,17 +135,17 @@ KERNEL(batch_norm_total_f32, const float* parts, float* stats, int n, int pixels
     double sum = 0;
     for (int b = (int)threadIdx.x; b < n; b += (int)blockDim.x) {
         double count = min(span, pixels - b * span);
-        sum += count * (double)parts[(size_t)(2 * b) * (size_t)C + (size_t)c];
+        sum += count * (double)parts[(size_t)(3 * b) * (size_t)C + (size_t)c];
     }
     double mean = block_sum(sum, scratch) / pixels, square = 0;
     for (int b = (int)threadIdx.x; b < n; b += (int)blockDim.x) {
         double count = min(span, pixels - b * span);
-        double apart = (double)parts[(size_t)(2 * b) * (size_t)C + (size_t)c] - mean;
-        square += (double)parts[(size_t)(2 * b + 1) * (size_t)C + (size_t)c] + count * apart * apart;
+        double apart = (double)parts[(size_t)(3 * b) * (size_t)C + (size_t)c] - mean;
+        square += (double)parts[(size_t)(3 * b + 1) * (size_t)C + (size_t)c] + count * apart * apart;
     }
     double variance = block_sum(square, scratch) / pixels;
     if (threadIdx.x != 0) return;
-    stats[c] = (float)mean;
+    stats[c] = (float)(mean + (double)parts[2 * C + c]);
     stats[C + c] = (float)(1.0 / sqrt(variance + epsilon));
     stats[2 * C + c] = (float)variance;
 }

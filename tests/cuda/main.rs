@@ -6,6 +6,7 @@ mod cases;
 #[allow(dead_code)]
 mod common;
 mod device;
+mod sizes;
 mod supernet;
 
 use oche::device::Device;

@@ -1,7 +1,7 @@
 //! Batch normalisation. Kernels: kernels/batch_norm.cu.
 
 use super::walk::Walk;
-use super::{int, kernel};
+use super::{images, int, kernel, single};
 use crate::device::cuda::{Argument, Cuda, THREADS};
 use crate::error::Result;
 use crate::ops::batch_norm::EPSILON;
@@ -34,7 +34,7 @@ pub fn forward(cuda: &Cuda, x: &Tensor, out: &mut Out) -> Result<()> {
 /// Mean, r and biased variance of `x`, to `stats`.
 fn statistics(cuda: &Cuda, x: &Tensor, stats: &Tensor) -> Result<()> {
     let walk = Walk::sums(&[x]);
-    let parts = walk.room(x, 2)?;
+    let parts = walk.room(x, 3)?;
     walked(cuda, kernel!(x.dtype(), "batch_norm_parts")?, &walk, &[x, &parts], &[])?;
     let [from, to] = [&parts, stats].map(Tensor::address);
     let arguments: [&dyn Argument; 6] =
@@ -44,6 +44,8 @@ fn statistics(cuda: &Cuda, x: &Tensor, stats: &Tensor) -> Result<()> {
 
 /// (g, x, statistics): y = r (g - sum(g)/M - z sum(g z)/M)
 pub fn gradient(cuda: &Cuda, ins: &[&Tensor], out: &mut Out) -> Result<()> {
+    images("batch_norm_grad", &ins[..2])?;
+    single("batch_norm_grad", &ins[2..])?;
     let dtype = out.value.dtype();
     let walk = Walk::sums(&ins[..2]);
     let parts = walk.room(ins[0], 2)?;
@@ -60,6 +62,8 @@ pub fn gradient(cuda: &Cuda, ins: &[&Tensor], out: &mut Out) -> Result<()> {
 
 /// (v, g, x, statistics): the derivative of `gradient` in x, times v
 pub fn second(cuda: &Cuda, ins: &[&Tensor], out: &mut Out) -> Result<()> {
+    images("batch_norm_grad_grad", &ins[..3])?;
+    single("batch_norm_grad_grad", &ins[3..])?;
     let dtype = out.value.dtype();
     let walk = Walk::sums(&ins[..3]);
     let parts = walk.room(ins[0], 5)?;
@@ -77,6 +81,7 @@ pub fn second(cuda: &Cuda, ins: &[&Tensor], out: &mut Out) -> Result<()> {
 
 /// Rows mean, r and variance, (3, C).
 pub fn fixed_statistics(cuda: &Cuda, mean: &Tensor, variance: &Tensor) -> Result<Tensor> {
+    single("fixed_statistics", &[mean, variance])?;
     let c = mean.count();
     let stats = mean.alike([3, c], DType::F32)?;
     let [m, v, to] = [mean, variance, &stats].map(Tensor::address);

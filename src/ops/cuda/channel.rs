@@ -1,7 +1,7 @@
 //! Images and one number a channel. Kernels: kernels/channel.cu.
 
 use super::walk::Walk;
-use super::{int, kernel};
+use super::{images, int, kernel, single};
 use crate::device::cuda::{Cuda, THREADS};
 use crate::error::Result;
 use crate::tape::Out;
@@ -9,6 +9,7 @@ use crate::tensor::Tensor;
 
 /// Runs `name(x, c, y, walk, accumulate)`.
 fn with_channels(cuda: &Cuda, name: &'static str, x: &[&Tensor], out: &mut Out) -> Result<()> {
+    single(name, &x[1..])?;
     let walk = Walk::elements(&[x[0], out.value]);
     let [image, c, y] = [x[0], x[1], out.value].map(|t| t.address());
     let accumulate = i32::from(out.accumulate);
@@ -27,6 +28,7 @@ pub fn shift(cuda: &Cuda, x: &[&Tensor], out: &mut Out) -> Result<()> {
 
 /// y = c at every pixel
 pub fn broadcast(cuda: &Cuda, c: &Tensor, out: &mut Out) -> Result<()> {
+    images("channel_broadcast", &[c, out.value])?;
     let walk = Walk::single_elements(out.value);
     let kernel = kernel!(out.value.dtype(), "channel_broadcast")?;
     let (c, y, accumulate) = (c.address(), out.value.address(), i32::from(out.accumulate));
@@ -35,6 +37,7 @@ pub fn broadcast(cuda: &Cuda, c: &Tensor, out: &mut Out) -> Result<()> {
 
 /// y = sum a b over all but the channels
 pub fn dot(cuda: &Cuda, x: &[&Tensor], out: &mut Out) -> Result<()> {
+    images("channel_dot", x)?;
     let walk = Walk::sums(x);
     let parts = walk.room(x[0], 1)?;
     let kernel = kernel!(x[0].dtype(), "channel_dot_parts")?;

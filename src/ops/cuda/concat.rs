@@ -1,7 +1,7 @@
 //! Joining along the channels and the pieces of the joined. Kernels: kernels/concat.cu.
 
 use super::walk::aligned;
-use super::{int, kernel};
+use super::{images, int, kernel};
 use crate::device::cuda::{Cuda, THREADS};
 use crate::error::Result;
 use crate::tape::Out;
@@ -24,6 +24,7 @@ const MOST: usize = 16;
 
 /// The channels of `x`, one after the other
 pub fn concat(cuda: &Cuda, x: &[&Tensor], out: &mut Out) -> Result<()> {
+    images("concat", x)?;
     let mut to = 0;
     let mut pieces = vec![];
     for x in x {

@@ -40,7 +40,15 @@ pub(crate) fn unsupported(op: &str, dtype: DType) -> Error {
     ))
 }
 
-/// Fails unless all are `F32`: what has no kernel for other types.
+/// Fails unless all images are of one type.
+fn images(op: &str, x: &[&Tensor]) -> Result<()> {
+    match x.iter().find(|other| other.dtype() != x[0].dtype()) {
+        Some(other) => Err(Error::device(format!("{op} of both {:?} and {:?}", x[0].dtype(), other.dtype()))),
+        None => Ok(()),
+    }
+}
+
+/// Fails unless all are `F32`: parameters and statistics, and what has no kernel for other types.
 fn single(op: &str, x: &[&Tensor]) -> Result<()> {
     match x.iter().find(|x| x.dtype() != DType::F32) {
         Some(x) => Err(unsupported(op, x.dtype())),

@@ -1,7 +1,7 @@
 //! Sums of images with weights from a matrix. Kernels: kernels/weighted_sum.cu.
 
 use super::walk::aligned;
-use super::{int, kernel};
+use super::{images, int, kernel, single};
 use crate::device::cuda::{Cuda, THREADS};
 use crate::error::Result;
 use crate::tape::Out;
@@ -36,6 +36,8 @@ impl Terms {
 
 /// (W, x_0, ..): `y = sum_k W[entries[k]] x_k`
 pub fn weighted_sum(cuda: &Cuda, entries: &[usize], ins: &[&Tensor], out: &mut Out) -> Result<()> {
+    single("weights of weighted_sum", &ins[..1])?;
+    images("weighted_sum", &ins[1..])?;
     let kernel = kernel!(out.value.dtype(), "weighted_sum")?;
     let (n, mut accumulate) = (out.value.count(), out.accumulate);
     let (weights, y) = (ins[0].address(), out.value.address());
@@ -51,6 +53,7 @@ pub fn weighted_sum(cuda: &Cuda, entries: &[usize], ins: &[&Tensor], out: &mut O
 
 /// (g, W): `y = W[entry] g`
 pub fn scale_by_entry(cuda: &Cuda, entry: usize, ins: &[&Tensor], out: &mut Out) -> Result<()> {
+    single("weights of scale_by_entry", &ins[1..])?;
     let kernel = kernel!(out.value.dtype(), "scale_by_entry")?;
     let [g, weights, y] = [ins[0], ins[1], out.value].map(|t| t.address());
     let n = out.value.count();
@@ -63,6 +66,7 @@ pub fn scale_by_entry(cuda: &Cuda, entry: usize, ins: &[&Tensor], out: &mut Out)
 
 /// (g, x_0, ..): `y[entries[k]] = <g, x_k>`, and 0 elsewhere
 pub fn weight_grad(cuda: &Cuda, entries: &[usize], ins: &[&Tensor], out: &mut Out) -> Result<()> {
+    images("weighted_sum_grad", ins)?;
     let kernel = kernel!(ins[0].dtype(), "weight_grad_parts")?;
     let (n, mut accumulate) = (ins[0].count(), out.accumulate);
     let (g, y) = (ins[0].address(), out.value.address());
