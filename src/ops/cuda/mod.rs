@@ -4,7 +4,12 @@
 //! Images are `F32` or `BF16`; parameters, their gradients and statistics are `F32`. Every sum has one order, so the
 //! same inputs give the same bits every time.
 
+pub mod conv;
+pub mod depthwise;
+mod parts;
 pub mod pointwise;
+pub mod pool;
+mod window;
 
 use crate::device::cuda::{Argument, Cuda};
 use crate::error::{Error, Result};
