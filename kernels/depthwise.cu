@@ -21,7 +21,6 @@ constexpr int TAPS_AT_ONCE = 10;   // summed over a block
 template <class T, int K, int V, bool BACK>
 DEVICE void slide(const T* x, const float* w, T* y, const ImageWindow& g, int groups, int accumulate) {
     __shared__ __align__(16) float weights[K ? K * K * MOST_CHANNELS : 4];  // (tap, channel of the block)
-    constexpr int UNROLLED = K == 3 || K == 5 ? K : 1;  // rows of 7 taps already fill the registers
     const int kh = K ? K : g.kh, kw = K ? K : g.kw, taps = kh * kw;
     const int height = BACK ? g.h : g.oh, width = BACK ? g.w : g.ow;
     const int from_height = BACK ? g.oh : g.h, from_width = BACK ? g.ow : g.w;
@@ -43,7 +42,8 @@ DEVICE void slide(const T* x, const float* w, T* y, const ImageWindow& g, int gr
         at[p] = ((int)blockIdx.x * PIXELS + p) * rows + row;
         pixel[p] = pixel_of(at[p], height, width);
     }
-#pragma unroll(UNROLLED)
+    // one row of 7 taps already fills the registers
+#pragma unroll(K == 3 || K == 5 ? K : 1)
     for (int ky = 0; ky < kh; ++ky) {
         int line[PIXELS];  // of all lines of all images, or negative outside
 #pragma unroll

@@ -4,7 +4,9 @@ mod cases;
 #[path = "../common/mod.rs"]
 #[allow(dead_code)]
 mod common;
+mod data;
 mod device;
+mod image;
 mod supernet;
 
 use oche::device::Device;
