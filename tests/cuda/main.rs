@@ -5,8 +5,10 @@ mod cases;
 #[path = "../common/mod.rs"]
 #[allow(dead_code)]
 mod common;
+mod data;
 mod device;
 mod golden;
+mod image;
 mod search;
 mod sizes;
 mod supernet;

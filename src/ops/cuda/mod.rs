@@ -8,13 +8,18 @@ pub mod batch_norm;
 pub mod cast;
 pub mod channel;
 pub mod concat;
+pub mod conv;
 pub mod cross_entropy;
+pub mod depthwise;
 pub mod matmul;
+mod parts;
 pub mod pointwise;
+pub mod pool;
 pub mod softmax;
 pub mod subsample;
 mod walk;
 pub mod weighted_sum;
+mod window;
 
 use crate::device::cuda::{Argument, Cuda};
 use crate::error::{Error, Result};
