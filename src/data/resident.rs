@@ -2,6 +2,7 @@
 
 use super::ImageSet;
 use super::augment::{Draw, NOTHING, Placement, levels, placements};
+use super::loader::Batch;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Tensor};
@@ -106,6 +107,16 @@ impl Resident {
             [&self.images, &self.levels, &self.labels, &self.rows].map(Tensor::address);
         let (x, y) = (images.address(), labels.address());
         cuda.launch_flat(kernel, images.count(), &[&stored, &levels, &all, &rows, &x, &y, &shape])
+    }
+
+    /// A new batch of the images `indices`, augmented if asked for, normalised, as `dtype`; [`Resident::fill`] says what
+    /// can be wrong.
+    pub fn batch(&self, indices: &[usize], augment: Option<Draw>, dtype: DType) -> Result<Batch> {
+        let [h, w, c] = self.image();
+        let mut images = self.images.alike([indices.len(), h, w, c], dtype)?;
+        let mut labels = self.labels.alike([indices.len()], DType::U32)?;
+        self.fill(indices, augment, &mut images, &mut labels)?;
+        Ok(Batch { images, labels })
     }
 
     fn check(&self, indices: &[usize], images: &Tensor, labels: &Tensor) -> Result<()> {
