@@ -3,7 +3,7 @@
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use oche::device::{Device, profile};
 use oche::ops::cases::cases;
-use oche::run::bench::{self, Part};
+use oche::run::bench::{self, BenchArgs};
 use oche::run::cases as comparison;
 use oche::run::device::{self, Wanted};
 use oche::run::draw::cell_text;
@@ -123,62 +123,6 @@ struct CasesArgs {
     /// Only the cases with this in their name
     #[arg(long, default_value = "")]
     filter: String,
-}
-
-#[derive(Args)]
-struct BenchArgs {
-    /// Where to compute: auto, cpu or cuda[:N]
-    #[arg(long, default_value = "auto")]
-    device: String,
-    /// File to write all numbers to, as JSON; it is whole after every row
-    #[arg(long)]
-    out: Option<PathBuf>,
-    /// Parts, comma-separated
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "kernels,steps")]
-    parts: Vec<PartArg>,
-    /// Timed search steps of a kind, at the most
-    #[arg(long, default_value_t = 10)]
-    steps: usize,
-    /// Tiny sizes, one run of each: shows that all runs, and measures nothing
-    #[arg(long)]
-    quick: bool,
-    /// Channels of the first cells of a step [default: 16; 2 if quick]
-    #[arg(long)]
-    channels: Option<usize>,
-    /// Cells of a step [default: 8; 3 if quick]
-    #[arg(long)]
-    cells: Option<usize>,
-    /// Images of a batch of a step, comma-separated [default: 64,256; 2 if quick]
-    #[arg(long, value_delimiter = ',')]
-    batch: Vec<usize>,
-    /// Height and width of the images of a step [default: 32; 8 if quick]
-    #[arg(long)]
-    image_size: Option<usize>,
-    /// Orders of a step, comma-separated; exact at the first batch size, in f32
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "first,second,exact")]
-    orders: Vec<OrderArg>,
-    /// What images are stored as, comma-separated; bf16 on CUDA devices only
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "f32,bf16")]
-    precision: Vec<StoredAs>,
-}
-
-#[derive(Clone, Copy, PartialEq, ValueEnum)]
-enum PartArg {
-    Kernels,
-    Steps,
-}
-
-#[derive(Clone, Copy, PartialEq, ValueEnum)]
-enum OrderArg {
-    First,
-    Second,
-    Exact,
-}
-
-#[derive(Clone, Copy, PartialEq, ValueEnum)]
-enum StoredAs {
-    F32,
-    Bf16,
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
@@ -402,31 +346,7 @@ fn inspect_cases(args: &CasesArgs) -> Result<bool> {
 
 fn inspect_bench(args: &BenchArgs) -> Result<bool> {
     let (device, text) = open(&args.device)?;
-    let or = |value: Option<usize>, default: [usize; 2]| value.unwrap_or(default[usize::from(args.quick)]);
-    let batches = match (&args.batch[..], args.quick) {
-        ([], false) => vec![64, 256],
-        ([], true) => vec![2],
-        (given, _) => given.to_vec(),
-    };
-    let order = |order: &OrderArg| match order {
-        OrderArg::First => Order::First,
-        OrderArg::Second => Order::Second,
-        OrderArg::Exact => Order::Exact,
-    };
-    let part = |part: &PartArg| if *part == PartArg::Kernels { Part::Kernels } else { Part::Steps };
-    let stored = |stored: &StoredAs| if *stored == StoredAs::F32 { DType::F32 } else { DType::BF16 };
-    let options = bench::Options {
-        parts: args.parts.iter().map(part).collect(),
-        quick: args.quick,
-        steps: if args.quick { 1 } else { args.steps },
-        channels: or(args.channels, [16, 2]),
-        cells: or(args.cells, [8, 3]),
-        image_size: or(args.image_size, [32, 8]),
-        batches,
-        orders: args.orders.iter().map(order).collect(),
-        dtypes: args.precision.iter().map(stored).collect(),
-    };
-    bench::run(&device, &text, &options, &mut |line, all| {
+    bench::run(&device, &text, &args.options(), &mut |line, all| {
         println!("{line}");
         match &args.out {
             Some(path) => std::fs::write(path, format!("{all:#}\n")).map_err(Error::io("write", path)),

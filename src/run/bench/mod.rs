@@ -1,12 +1,12 @@
 //! Measurements on a device: what it can do at the most, each kind of kernel, and whole search steps.
 
+mod args;
 mod clock;
 mod kernels;
 mod roofline;
 mod steps;
 
-pub use roofline::Roofline;
-pub use steps::Setup;
+pub use args::BenchArgs;
 
 use crate::device::Device;
 use crate::device::cuda;
@@ -29,12 +29,15 @@ pub struct Options {
     /// Of the supernet.
     pub channels: usize,
     pub cells: usize,
+    pub nodes: usize,
     /// Height and width of the images of a step.
     pub image_size: usize,
     pub batches: Vec<usize>,
     pub orders: Vec<Order>,
     /// What images are stored as.
     pub dtypes: Vec<DType>,
+    /// Use the fused operations in steps.
+    pub fused: bool,
 }
 
 /// A part of the measurements.
@@ -79,6 +82,7 @@ pub fn run(device: &Device, name: &str, options: &Options, listener: &mut Listen
         "kernels_from": device.cuda().map(|_| cuda::ORIGIN),
         "sources": cuda::HASH,
         "quick": options.quick,
+        "fused": options.fused,
     });
     let report = Report { all, is_cuda: device.cuda().is_some(), listener };
     match device {

@@ -97,7 +97,7 @@ pub fn measure(device: &Device, options: &Options, report: &mut Report) -> Resul
         let Setup { batch, dtype, .. } = setup;
         let mut row = json!({
             "order": setup.order_name(), "batch": batch, "type": dtype_name(dtype), "mode": setup.mode(),
-            "channels": channels, "cells": cells, "image_size": image_size,
+            "channels": channels, "cells": cells, "nodes": options.nodes, "image_size": image_size,
         });
         let start =
             format!("{:<7} {batch:>6} {:<5} {:<6}", setup.order_name(), dtype_name(dtype), setup.mode());
@@ -139,8 +139,8 @@ fn batch(n: usize, size: usize, seed: u64, device: &Device, dtype: DType) -> Res
 }
 
 fn run(device: &Device, options: &Options, setup: &Setup) -> Result<Measured> {
-    let Options { channels, cells, image_size, .. } = *options;
-    let net = CnnSupernet::new(&CnnConfig { channels, cells, ..CnnConfig::default() })?;
+    let Options { channels, cells, nodes, image_size, fused, .. } = *options;
+    let net = CnnSupernet::new(&CnnConfig { channels, cells, nodes, fused, ..CnnConfig::default() })?;
     let mut searcher = Searcher::new(Box::new(net), Hyper::default(), 2, DType::F32)?.on(device)?;
     searcher.graphs = setup.graph;
     let [train, valid] = [1, 2].map(|seed| batch(setup.batch, image_size, seed, device, setup.dtype));
