@@ -88,7 +88,7 @@ fn report(case: Case, result: &Value) {
     seconds.sort_by(f64::total_cmp);
     let (median, best) = (seconds[seconds.len() / 2], seconds[0]);
     let (net, [.., n, size]) = (searcher(case), case.size);
-    let load = Workload { order: case.order, batch: n, image: [size, size, 3] };
+    let load = Workload { order: case.order, batch: n, image: [size, size, 3], precision: DType::F32 };
     let cost = load.plan(net.net()).expect("plan").counters.cost;
     let [flops, bytes] = [cost.flops, cost.bytes(DType::F32)];
     let peak = result["peak_rss_bytes"].as_f64().unwrap_or(f64::NAN) / 1e9;

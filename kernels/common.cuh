@@ -14,6 +14,16 @@
 #define DYNAMIC_SHARED(T, name)                              \
     extern __shared__ __align__(16) unsigned char name##_[]; \
     T* name = reinterpret_cast<T*>(name##_)
+
+// d += a b on the tensor cores: 16 x 8 += (16 x 16)(16 x 8), each lane holding the parts that the instruction's
+// documentation names (tests/emulated-driver/emulator/mma.hpp does the same).
+__device__ __forceinline__ void mma_m16n8k16_bf16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+    asm volatile(
+        "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+        "{%0, %1, %2, %3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
 #endif
 
 #define DEVICE __device__ __forceinline__

@@ -161,6 +161,15 @@ fn errors_are_returned() {
     }
 }
 
+/// One place for what the compiler cannot check about a GPU.
+#[test]
+fn the_cuda_driver_is_called_in_its_place() {
+    for (path, text) in sources() {
+        let ours = path.starts_with("device/cuda/");
+        assert!(ours || !code(&text).contains("cudarc"), "{path} calls the driver");
+    }
+}
+
 /// Numbers must not depend on environment or clock; what may look at them can be counted on one hand.
 #[test]
 fn environment_and_clock_are_read_in_their_places() {

@@ -28,7 +28,7 @@ fn steps() {
                 }
                 let config = CnnConfig { channels: 8, fused, recomputed: recomputed.clone(), ..small(3, 2) };
                 let mut searcher = searcher(CnnSupernet::new(&config).unwrap(), DType::F32, 1);
-                let load = Workload { order, batch: BATCH, image: [16, 16, 3] };
+                let load = Workload { order, batch: BATCH, image: [16, 16, 3], precision: DType::F32 };
                 let planned = load.plan(searcher.net()).unwrap().peak as f64;
                 for step in 0..if order == Order::Exact { 1 } else { 2 } {
                     memory::reset_peak();

@@ -1,7 +1,8 @@
 //! `inspect`: looks at genotypes, supernets and golden files without searching.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use oche::device::profile;
+use oche::device::{Device, profile};
+use oche::run::device::Wanted;
 use oche::run::draw::cell_text;
 use oche::run::{folder, memory, parity, result};
 use oche::search::{Order, Workload};
@@ -87,9 +88,12 @@ struct ParityArgs {
     /// Golden files (.safetensors)
     #[arg(required = true)]
     files: Vec<PathBuf>,
-    /// Element type to compute in
-    #[arg(long, value_enum, default_value_t = Precision::F64)]
-    dtype: Precision,
+    /// Element type to compute in [default: f64 on the cpu, f32 on CUDA devices]
+    #[arg(long, value_enum)]
+    dtype: Option<Precision>,
+    /// Where to compute: auto, cpu or cuda[:N]
+    #[arg(long, default_value = "cpu")]
+    device: String,
     /// Path to compute on: fused operations or one by one
     #[arg(long, value_enum, default_value_t = Fusion::On)]
     fusion: Fusion,
@@ -203,7 +207,12 @@ fn inspect_supernet(args: &SupernetArgs) -> Result<bool> {
     );
     for (name, order) in [("first", Order::First), ("second", Order::Second), ("exact", Order::Exact)] {
         let image = [size, size, config.image_channels];
-        print_step(name, &mut net, Workload { order, batch: args.batch_size, image }, args)?;
+        print_step(
+            name,
+            &mut net,
+            Workload { order, batch: args.batch_size, image, precision: DType::F32 },
+            args,
+        )?;
     }
     Ok(true)
 }
@@ -213,7 +222,7 @@ fn print_step(name: &str, net: &mut CnnSupernet, load: Workload, args: &Supernet
     let images = args.train_images * (load.image.iter().product::<usize>() + size_of::<u32>());
     let budget = memory::parse(&args.memory_budget);
     if let Some(budget) = budget.map_err(|what| Error::config("--memory-budget", what))? {
-        match memory::fit(net, &load, budget, images) {
+        match memory::fit(net, &load, budget, images, &Device::Cpu) {
             Err(Error::Config { what, .. }) => {
                 println!("{name:<8} the budget {what}");
                 return Ok(());
@@ -237,15 +246,24 @@ fn print_step(name: &str, net: &mut CnnSupernet, load: Workload, args: &Supernet
 }
 
 fn inspect_parity(args: &ParityArgs) -> Result<bool> {
-    let dtype = match args.dtype {
-        Precision::F64 => DType::F64,
-        Precision::F32 => DType::F32,
+    let wanted: Wanted = args.device.parse().map_err(|what: String| Error::config("--device", what))?;
+    let (device, text) = wanted.open()?;
+    let dtype = match (args.dtype, &device) {
+        (Some(Precision::F64), Device::Cuda(_)) => {
+            return Err(Error::config(
+                "--dtype",
+                "CUDA devices compute in f32; leave it out, or take --device cpu",
+            ));
+        }
+        (Some(Precision::F64) | None, Device::Cpu) => DType::F64,
+        _ => DType::F32,
     };
+    println!("device {text}");
     let mut all = true;
     for path in &args.files {
         println!("{}, {dtype:?}", path.display());
         println!("  {:<18} {:>7} {:>13} {:>10}", "group", "tensors", "largest error", "tolerance");
-        for row in parity::compare(path, dtype, args.fusion == Fusion::On)? {
+        for row in parity::compare(path, dtype, args.fusion == Fusion::On, &device)? {
             let verdict = if row.passes() { "pass".into() } else { format!("FAIL {}", row.worst) };
             all &= row.passes();
             println!(

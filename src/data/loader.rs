@@ -2,6 +2,7 @@
 
 use super::ImageSet;
 use super::augment::{Draw, fill};
+use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::on_plain;
 use crate::tensor::{DType, Tensor};
@@ -13,6 +14,16 @@ pub struct Batch {
     pub images: Tensor,
     /// `(N)`, `U32`.
     pub labels: Tensor,
+}
+
+impl Batch {
+    /// The same on `device`, images as `dtype`.
+    pub fn on(&self, device: &Device, dtype: DType) -> Result<Self> {
+        Ok(Self {
+            images: self.images.to_dtype(dtype)?.to_device(device)?,
+            labels: self.labels.to_device(device)?,
+        })
+    }
 }
 
 /// The images `indices` of `set`, augmented if asked for, normalised, as `dtype` (`F32` or `F64`).

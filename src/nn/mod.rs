@@ -1,13 +1,16 @@
 //! Layers, batch-norm statistics, optimisers and schedules. Knows nothing of cells or alphas.
 
+mod cuda;
 mod layers;
 mod norm;
 mod optim;
+mod scalar;
 
 pub use layers::{Conv2d, Linear};
 pub use norm::{Norm, NormMode, RunningStats};
-pub(crate) use optim::plus_scaled;
 pub use optim::{Adam, AdamState, Sgd, clip_factor, cosine, global_norm};
+pub(crate) use optim::{difference, plus_scaled};
+pub use scalar::{Factor, Scalar};
 
 use crate::tape::{Tape, Var};
 

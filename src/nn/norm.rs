@@ -4,8 +4,10 @@
 //! alone; only the weight step's forward moves them. The published code moves them in every pass.
 
 use super::Context;
+use super::cuda;
+use crate::device::Device;
 use crate::error::Result;
-use crate::ops::batch_norm::{BatchNorm, Normalise, fixed_statistics};
+use crate::ops::batch_norm::{BatchNorm, EPSILON, Normalise, fixed_statistics};
 use crate::ops::channel::{ChannelScale, ChannelShift};
 use crate::tape::{Builder, Init, Var};
 use crate::tensor::{DType, Real, Tensor};
@@ -39,17 +41,22 @@ impl Norm {
         });
         Self { index: b.norm(name, channels), affine }
     }
-    /// The running mean, r and variance, (3, C), for an operation that normalises as it reads.
-    pub fn running(&self, cx: &Context) -> Tensor {
-        let [mean, variance] = cx.running.get(self.index);
-        fixed_statistics(&mean, &variance)
+    /// Rows mean, r and variance of the running statistics of layers that follow each other, all of one size,
+    /// (norms, 3, C), for an operation that normalises as it reads.
+    pub fn running(norms: &[Self], cx: &Context) -> Result<Tensor> {
+        cx.running.rows(norms[0].index, norms.len())
     }
-    /// Moves the running statistics, if the mode says so, towards those that an operation standing for this layer
-    /// found, (3, C), in a batch of `count` values a channel.
-    pub fn observe(&self, cx: &mut Context, stats: &Tensor, count: usize) {
-        if cx.mode == NormMode::BatchAndUpdate && !cx.tape.is_dry() {
-            cx.running.update(self.index, stats, count);
+    /// Moves the running statistics of layers that follow each other, if the mode says so, towards those that an
+    /// operation standing for these layers found, (norms, 3, C), in a batch of `count` values a channel.
+    pub fn observe(norms: &[Self], cx: &mut Context, stats: &Tensor, count: usize) -> Result<()> {
+        match cx.mode == NormMode::BatchAndUpdate && !cx.tape.is_dry() && !norms.is_empty() {
+            true => cx.running.update(norms[0].index, norms.len(), stats, count),
+            false => Ok(()),
         }
+    }
+    /// Whether each layer is the next one's predecessor in the network.
+    pub fn follow_each_other(norms: &[Self]) -> bool {
+        norms.windows(2).all(|pair| pair[1].index == pair[0].index + 1)
     }
     /// Whether the layer only normalises.
     pub fn is_plain(&self) -> bool {
@@ -66,7 +73,7 @@ impl Norm {
         };
         if cx.mode == NormMode::BatchAndUpdate && !cx.tape.is_dry() {
             let shape = cx.tape.shape(x);
-            cx.running.update(self.index, cx.tape.saved(y, 0), shape.count() / shape.last());
+            cx.running.update(self.index, 1, cx.tape.saved(y, 0), shape.count() / shape.last())?;
         }
         if let Some([weight, bias]) = self.affine {
             y = cx.tape.apply(ChannelScale, &[y, cx.weights[weight]])?;
@@ -109,7 +116,17 @@ impl RunningStats {
         let (_, start, channels) = self.entries[index];
         self.flat.each_ref().map(|t| t.view(start, [channels]))
     }
-    /// Sets mean and variance of normalisation `index`.
+    /// The same on `device`.
+    pub fn to_device(&self, device: &Device) -> Result<Self> {
+        let [means, variances] = &self.flat;
+        let flat = [means.to_device(device)?, variances.to_device(device)?];
+        Ok(Self { entries: self.entries.clone(), flat, batches: self.batches })
+    }
+    /// Where a captured step finds them.
+    pub fn addresses(&self) -> [u64; 2] {
+        self.flat.each_ref().map(Tensor::address)
+    }
+    /// Sets mean and variance of normalisation `index`, in the host's memory.
     pub fn set(&mut self, index: usize, values: [&Tensor; 2]) {
         let (_, start, channels) = self.entries[index];
         for (flat, value) in self.flat.iter_mut().zip(values) {
@@ -118,18 +135,37 @@ impl RunningStats {
             });
         }
     }
-    /// Moves towards the saved statistics of a batch of `count` values a channel.
-    fn update(&mut self, index: usize, saved: &Tensor, count: usize) {
-        let (_, start, c) = self.entries[index];
+    /// Rows mean, r and variance of `norms` normalisations of one size from `first` on, (norms, 3, C).
+    fn rows(&self, first: usize, norms: usize) -> Result<Tensor> {
+        let (_, start, c) = self.entries[first];
+        if let Some(cuda) = cuda::of(&self.flat[0])? {
+            return cuda::running_rows(&cuda, &self.flat, start, [norms, c], EPSILON);
+        }
+        let row = |k: usize| {
+            let [mean, variance] = self.get(first + k);
+            fixed_statistics(&mean, &variance)
+        };
+        Tensor::stack(&(0..norms).map(row).collect::<Vec<_>>())
+    }
+    /// Moves `norms` normalisations of one size from `first` on towards the saved statistics, (norms, 3, C), of a batch
+    /// of `count` values a channel.
+    fn update(&mut self, first: usize, norms: usize, saved: &Tensor, count: usize) -> Result<()> {
+        let (_, start, c) = self.entries[first];
         let unbiased = count as f64 / (count - 1) as f64;
+        if let Some(cuda) = cuda::of(&self.flat[0])? {
+            return cuda::running_update(&cuda, &self.flat, start, saved, [norms, c], [MOMENTUM, unbiased]);
+        }
         let [means, variances] = &mut self.flat;
         crate::on_plain!(saved.dtype(), R => {
-            let saved = saved.as_slice::<R>();
+            let (means, variances) = (means.make_mut::<R>(), variances.make_mut::<R>());
             let toward = |old: &mut R, new: f64| *old = R::of((1.0 - MOMENTUM) * old.wide() + MOMENTUM * new);
-            for i in 0..c {
-                toward(&mut means.make_mut::<R>()[start + i], saved[i].wide());
-                toward(&mut variances.make_mut::<R>()[start + i], saved[2 * c + i].wide() * unbiased);
+            for (k, rows) in saved.as_slice::<R>().chunks_exact(3 * c).enumerate() {
+                for i in 0..c {
+                    toward(&mut means[start + k * c + i], rows[i].wide());
+                    toward(&mut variances[start + k * c + i], rows[2 * c + i].wide() * unbiased);
+                }
             }
         });
+        Ok(())
     }
 }

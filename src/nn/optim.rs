@@ -1,17 +1,23 @@
 //! SGD with momentum, Adam, norm clipping and the cosine schedule, on flat buffers, as PyTorch defines them.
 
+use super::cuda;
+use super::scalar::{Factor, Scalar};
+use crate::error::Result;
 use crate::on_plain;
 use crate::ops::cpu::elementwise::{CHUNK, sum_chunks};
 use crate::tensor::{Real, Tensor};
 use rayon::prelude::*;
 
 /// Euclidean norm of a flat buffer.
-pub fn global_norm(g: &Tensor) -> f64 {
-    on_plain!(g.dtype(), R => {
+pub fn global_norm(g: &Tensor) -> Result<Scalar> {
+    if let Some(cuda) = cuda::of(g)? {
+        return cuda::global_norm(&cuda, g);
+    }
+    Ok(Scalar::Known(on_plain!(g.dtype(), R => {
         let g = g.as_slice::<R>();
         let part = |i: usize| g[i..(i + CHUNK).min(g.len())].iter().map(|x| x.wide() * x.wide()).sum();
         sum_chunks::<f64>(g.len(), part).sqrt()
-    })
+    })))
 }
 
 /// What to multiply a gradient of norm `norm` by so that it is at most `limit` (0: no limit).
@@ -33,8 +39,22 @@ pub struct Sgd {
 }
 
 impl Sgd {
-    /// m <- mu m + c g + wd w;  w <- w - lr m, where c is the clip factor.
-    pub fn step(&self, w: &mut Tensor, m: &mut Tensor, g: &Tensor, lr: f64, clip: f64) {
+    /// m <- mu m + c g + wd w;  w <- w - lr m, where c clips a gradient of norm `norm` to `limit` (0: no limit).
+    pub fn step(
+        &self,
+        w: &mut Tensor,
+        m: &mut Tensor,
+        g: &Tensor,
+        lr: &Scalar,
+        norm: &Scalar,
+        limit: f64,
+    ) -> Result<()> {
+        if let Some(cuda) = cuda::of(w)? {
+            w.make_unique()?;
+            m.make_unique()?;
+            return cuda::sgd(&cuda, self, [w, m, g], lr, norm, limit);
+        }
+        let (lr, clip) = (lr.value()?, clip_factor(norm.value()?, limit));
         on_plain!(w.dtype(), R => {
             let [mu, wd, lr, clip] = [self.momentum, self.weight_decay, lr, clip].map(R::of);
             let (w, m) = (w.make_mut::<R>().par_chunks_mut(CHUNK), m.make_mut::<R>().par_chunks_mut(CHUNK));
@@ -45,10 +65,14 @@ impl Sgd {
                 }
             });
         });
+        Ok(())
     }
     /// w - lr (mu m + g + wd w): the virtual step, which changes neither weights nor momentum.
-    pub fn virtual_step(&self, w: &Tensor, m: &Tensor, g: &Tensor, lr: f64) -> Tensor {
-        let mut moved = w.clone();
+    pub fn virtual_step(&self, w: &Tensor, m: &Tensor, g: &Tensor, lr: &Scalar) -> Result<Tensor> {
+        if let Some(cuda) = cuda::of(w)? {
+            return cuda::virtual_step(&cuda, self, [w, m, g], lr);
+        }
+        let (mut moved, lr) = (w.clone(), lr.value()?);
         on_plain!(w.dtype(), R => {
             let [mu, wd, lr] = [self.momentum, self.weight_decay, lr].map(R::of);
             let m = m.as_slice::<R>().par_chunks(CHUNK).zip(g.as_slice::<R>().par_chunks(CHUNK));
@@ -58,20 +82,36 @@ impl Sgd {
                 }
             });
         });
-        moved
+        Ok(moved)
     }
 }
 
 /// w + c v on flat buffers.
-pub(crate) fn plus_scaled(w: &Tensor, c: f64, v: &Tensor) -> Tensor {
-    let mut moved = w.clone();
+pub(crate) fn plus_scaled(w: &Tensor, c: &Factor, v: &Tensor) -> Result<Tensor> {
+    if let Some(cuda) = cuda::of(w)? {
+        return cuda::combined(&cuda, "plus_scaled_f32", w, v, c);
+    }
+    let (mut moved, c) = (w.clone(), c.value()?);
     on_plain!(w.dtype(), R => {
         let c = R::of(c);
         moved.make_mut::<R>().par_chunks_mut(CHUNK).zip(v.as_slice::<R>().par_chunks(CHUNK)).for_each(|(w, v)| {
             w.iter_mut().zip(v).for_each(|(w, &v)| *w += c * v);
         });
     });
-    moved
+    Ok(moved)
+}
+
+/// (p - m) c on flat buffers.
+pub(crate) fn difference(p: &Tensor, m: &Tensor, c: &Factor) -> Result<Tensor> {
+    if let Some(cuda) = cuda::of(p)? {
+        return cuda::combined(&cuda, "difference_f32", p, m, c);
+    }
+    let (mut d, c) = (p.clone(), c.value()?);
+    on_plain!(d.dtype(), R => {
+        let c = R::of(c);
+        d.make_mut::<R>().iter_mut().zip(m.as_slice::<R>()).for_each(|(p, &m)| *p = (*p - m) * c);
+    });
+    Ok(d)
 }
 
 /// Settings of Adam with L2 weight decay added to the gradient (arXiv 1412.6980).
@@ -93,6 +133,7 @@ pub struct AdamState {
 }
 
 impl AdamState {
+    /// No moments and no steps, for a tensor in the host's memory.
     pub fn new(like: &Tensor) -> Self {
         let zeros = || Tensor::zeros(*like.shape(), like.dtype());
         Self { first: zeros(), second: zeros(), steps: 0 }
@@ -100,11 +141,26 @@ impl AdamState {
 }
 
 impl Adam {
-    /// One step on `x`, along -m_hat / (sqrt(v_hat) + eps).
-    pub fn step(&self, x: &mut Tensor, g: &Tensor, state: &mut AdamState) {
+    /// 1 - beta^t of both moments for step `t`, which counts from 1.
+    pub fn corrections(&self, t: u64) -> [f64; 2] {
+        [self.beta1, self.beta2].map(|beta| 1.0 - beta.powi(t as i32))
+    }
+    /// One step on `x`, along -m_hat / (sqrt(v_hat) + eps), with the corrections of its number.
+    pub fn step(
+        &self,
+        x: &mut Tensor,
+        g: &Tensor,
+        state: &mut AdamState,
+        corrections: &[Scalar; 2],
+    ) -> Result<()> {
         state.steps += 1;
-        let t = state.steps as i32;
-        let (c1, c2) = (1.0 - self.beta1.powi(t), 1.0 - self.beta2.powi(t));
+        if let Some(cuda) = cuda::of(x)? {
+            for tensor in [&mut *x, &mut state.first, &mut state.second] {
+                tensor.make_unique()?;
+            }
+            return cuda::adam(&cuda, self, [x, g, &state.first, &state.second], corrections);
+        }
+        let (c1, c2) = (corrections[0].value()?, corrections[1].value()?);
         on_plain!(x.dtype(), R => {
             let (x, g) = (x.make_mut::<R>(), g.as_slice::<R>());
             let (first, second) = (state.first.make_mut::<R>(), state.second.make_mut::<R>());
@@ -116,6 +172,7 @@ impl Adam {
                 x[i] -= R::of(self.learning_rate / c1 * m / (v.sqrt() / c2.sqrt() + self.epsilon));
             }
         });
+        Ok(())
     }
 }
 

@@ -27,6 +27,9 @@ pub struct SearchArgs {
     /// Write the settings that would be used, as a TOML file, and exit [default: off; Oche]
     #[arg(long)]
     pub print_config: bool,
+    /// The same as --graph=false
+    #[arg(long, conflicts_with = "run.graph")]
+    pub no_graph: bool,
     #[command(flatten)]
     pub settings: Settings,
 }
@@ -140,6 +143,7 @@ pub fn resolve(args: &SearchArgs) -> Result<SearchConfig> {
         }
         config.search.order = order;
     }
+    config.run.graph &= !args.no_graph;
     config.validate().map_err(|e| match (file, &e) {
         (Some(file), Error::Config { key, .. }) if !flags.contains(&key.as_str()) => file::locate(file, e),
         _ => e,

@@ -2,14 +2,18 @@
 
 use super::config::SearchConfig;
 use crate::data::ImageSet;
+use crate::device::Device;
 use crate::device::memory::{resident, trim_heap};
 use crate::error::{Error, Result};
-use crate::search::Workload;
-use crate::space::Supernet;
+use crate::search::{Searcher, Workload};
 use crate::space::cnn::CnnSupernet;
 
 /// Bytes of the program besides tensors and images: code, threads and small things. Measured.
 const PROGRAM: usize = 11 << 20;
+
+/// A device's pool: ranges lie scattered (one part in this many), and whole allocations are taken.
+const DEVICE_SLACK: usize = 16;
+const DEVICE_CHUNK: usize = 64 << 20;
 
 const UNITS: [(&str, f64); 9] = [
     ("kb", 1e3),
@@ -61,6 +65,32 @@ pub fn process(tensors: usize, images: usize) -> usize {
     resident(tensors) + images + PROGRAM
 }
 
+/// Bytes that a search takes where it runs, when tensors take up to `tensors` and the data set `images`: of the process,
+/// or of the device's memory.
+pub fn needed(device: &Device, tensors: usize, images: usize) -> usize {
+    match device {
+        Device::Cpu => process(tensors, images),
+        Device::Cuda(_) => tensors + tensors / DEVICE_SLACK + DEVICE_CHUNK + images,
+    }
+}
+
+/// What goes wrong where device memory ends, with the batch that would fit.
+pub fn exhausted(error: Error, config: &SearchConfig, searcher: &Searcher, set: &ImageSet) -> Error {
+    let (device, Error::OutOfMemory { asked, free, total, live }) = (searcher.device(), &error) else {
+        return error;
+    };
+    let load = workload(config, set);
+    let fits = |tensors| needed(&device, tensors, of_images(set)) <= free + live;
+    let way_out = match load.largest_batch(searcher.net(), fits) {
+        Ok(Some(batch)) => format!("--batch-size {batch} would fit"),
+        _ => "search a smaller supernet".into(),
+    };
+    let [asked, free, total, live] = [*asked, *free, *total, *live].map(show);
+    Error::device(format!(
+        "out of memory: {asked} asked for, {free} of {total} free and {live} in use by this search; {way_out}, or --memory-budget {free} recomputes cells"
+    ))
+}
+
 /// Bytes of a data set.
 pub fn of_images(set: &ImageSet) -> usize {
     set.images.len() + size_of_val(&set.labels[..])
@@ -69,19 +99,29 @@ pub fn of_images(set: &ImageSet) -> usize {
 /// The steps of the search that `config` asks for.
 pub fn workload(config: &SearchConfig, set: &ImageSet) -> Workload {
     let image = [set.height, set.width, set.channels];
-    Workload { order: config.search.order, batch: config.search.batch_size, image }
+    let precision = config.precision();
+    Workload { order: config.search.order, batch: config.search.batch_size, image, precision }
 }
 
 /// What the process will take, in words.
-pub fn planned(config: &SearchConfig, net: &dyn Supernet, set: &ImageSet) -> Result<String> {
-    let bytes = process(workload(config, set).peak(net)?, of_images(set));
+pub fn planned(config: &SearchConfig, searcher: &Searcher, set: &ImageSet) -> Result<String> {
+    let (device, net) = (searcher.device(), searcher.net());
+    let bytes = needed(&device, workload(config, set).peak(net)?, of_images(set));
     let budget = config.memory_budget()?.map_or(String::new(), |budget| format!("{} budget: ", show(budget)));
     Ok(format!("{budget}{}, {} planned", recomputed(net.recomputed()), show(bytes)))
 }
 
-/// Recomputes as many cells of `net` as it takes to stay within `budget` bytes, with `images` bytes of data set.
-pub fn fit(net: &mut CnnSupernet, load: &Workload, budget: usize, images: usize) -> Result<()> {
-    let fits = |tensors| process(tensors, images) <= budget;
+/// Recomputes as many cells of `net` as it takes to stay within `budget` bytes on `device`, with `images` bytes of data
+/// set.
+pub fn fit(
+    net: &mut CnnSupernet,
+    load: &Workload,
+    budget: usize,
+    images: usize,
+    device: &Device,
+) -> Result<()> {
+    let needed = |tensors| needed(device, tensors, images);
+    let fits = |tensors| needed(tensors) <= budget;
     let least = load.fit(net, fits)?;
     trim_heap(); // of a small search the plans would be a good part
     if fits(least) {
@@ -91,7 +131,7 @@ pub fn fit(net: &mut CnnSupernet, load: &Workload, budget: usize, images: usize)
         Some(batch) => format!("--batch-size {batch} would fit"),
         None => "not even batches of 2 would fit; search a smaller supernet".into(),
     };
-    let needed = process(least, images);
+    let needed = needed(least);
     let digit = if needed < 1_000_000_000 { 1_000_000 } else { 10_000_000 }; // rounded up, so that it is enough
     let (asked, needed) = (show(budget), show(needed.next_multiple_of(digit)));
     let what = format!(

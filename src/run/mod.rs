@@ -3,6 +3,7 @@
 pub mod checkpoint;
 pub mod cli;
 pub mod config;
+pub mod device;
 pub mod draw;
 pub mod folder;
 pub mod interrupt;

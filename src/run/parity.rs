@@ -5,6 +5,7 @@
 
 use super::tensor_file::safetensors_read;
 use crate::data::loader::Batch;
+use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::nn::{Adam, RunningStats, Sgd};
 use crate::search::{Hyper, Order, Pass, Searcher, Want};
@@ -69,6 +70,7 @@ struct Golden<'a> {
     metadata: HashMap<String, String>,
     dtype: DType,
     fused: bool,
+    device: Device,
 }
 
 impl Golden<'_> {
@@ -96,7 +98,7 @@ impl Golden<'_> {
         let labels = self.tensor(&format!("{half}/labels"))?;
         match (images.shape().nhwc(), labels.dtype()) {
             (Some(_), DType::U32) => {
-                Ok(Batch { images: channels_last(images)?.to_dtype(self.dtype)?, labels: labels.clone() })
+                Batch { images: channels_last(images)?, labels: labels.clone() }.on(&self.device, self.dtype)
             }
             _ => Err(self.wrong(format!("{half} images must be (N, C, H, W) and labels integers"))),
         }
@@ -139,7 +141,7 @@ impl Golden<'_> {
         let flat = |prefix: &str| -> Result<Tensor> {
             let parts: Result<Vec<Tensor>> =
                 layout.entries.iter().map(|e| self.real(&format!("{prefix}/{}", e.name), e.shape)).collect();
-            Ok(ParamSet::gather(&layout, &parts?))
+            ParamSet::gather(&layout, &parts?)
         };
         searcher.weights.flat = flat("weight")?;
         if self.tensors.keys().any(|k| k.starts_with("momentum/")) {
@@ -165,10 +167,18 @@ fn channels_last(images: &Tensor) -> Result<Tensor> {
     Tensor::from_f64([n, h, w, c], &to, DType::F64)
 }
 
-/// Computes every `expect/*` key of the file at `path` in `dtype` (`F32` or `F64`), on the fused path or on the reference path; one row a group.
-pub fn compare(path: &Path, dtype: DType, fused: bool) -> Result<Vec<Row>> {
+/// Computes every `expect/*` key of the file at `path` in `dtype` (`F32` or `F64`, which devices do not have), on the
+/// fused path or on the reference path; one row a group.
+pub fn compare(path: &Path, dtype: DType, fused: bool, device: &Device) -> Result<Vec<Row>> {
     let (tensors, metadata) = safetensors_read(path)?;
-    let golden = Golden { path, tensors: tensors.into_iter().collect(), metadata, dtype, fused };
+    let golden = Golden {
+        path,
+        tensors: tensors.into_iter().collect(),
+        metadata,
+        dtype,
+        fused,
+        device: device.clone(),
+    };
     let wants: Vec<&str> = golden.tensors.keys().filter_map(|k| k.strip_prefix("expect/")).collect();
     if wants.is_empty() {
         return Err(golden.wrong("it has no expect/* tensors".into()));
@@ -229,47 +239,51 @@ const GROUPS: [&str; 12] = [
 
 /// Every key without its `expect/`, and what this program gives for it, in PyTorch's layout.
 fn compute(golden: &Golden, exact: bool) -> Result<HashMap<String, Vec<f64>>> {
-    let mut searcher = golden.searcher()?;
+    let mut searcher = golden.searcher()?.on(&golden.device)?;
     let (train, valid) = (golden.batch("train")?, golden.batch("valid")?);
     let learning_rate: f64 = golden.setting("lr")?;
     let kinds: Vec<String> = searcher.net().kinds().iter().map(|k| k.name.clone()).collect();
     let layout = searcher.weights.layout.clone();
     let mut out = HashMap::new();
-    let weights = |out: &mut HashMap<_, _>, group: &str, flat: &Tensor| {
+    let weights = |out: &mut HashMap<_, _>, group: &str, flat: &Tensor| -> Result<()> {
+        let flat = flat.to_host()?;
         for e in &layout.entries {
             out.insert(format!("{group}/{}", e.name), flat.view(e.offset, e.shape).to_f64());
         }
+        Ok(())
     };
-    let alphas = |out: &mut HashMap<_, _>, group: &str, values: &[Tensor]| {
+    let alphas = |out: &mut HashMap<_, _>, group: &str, values: &[Tensor]| -> Result<()> {
         for (kind, value) in kinds.iter().zip(values) {
-            out.insert(format!("{group}/{kind}"), value.to_f64());
+            out.insert(format!("{group}/{kind}"), value.to_host()?.to_f64());
         }
+        Ok(())
     };
 
-    let mut running = RunningStats::new(searcher.net().norms(), golden.dtype);
+    let mut running = RunningStats::new(searcher.net().norms(), golden.dtype).to_device(&golden.device)?;
     let at = (&searcher.weights.flat, &searcher.alphas[..]);
     let both = Want { weights: true, alphas: true };
     let pass = Pass::run(searcher.net(), at, &train, &mut running, true, both)?;
-    out.insert("train_logits".into(), pass.logits.to_f64());
-    out.insert("train_loss".into(), vec![pass.loss]);
-    weights(&mut out, "grad_weight", &pass.weights.unwrap_or_else(|| searcher.momentum.clone()));
-    alphas(&mut out, "grad_alpha", &pass.alphas.unwrap_or_default());
-    for (i, name) in running.names().enumerate() {
-        let [mean, variance] = running.get(i);
+    out.insert("train_logits".into(), pass.logits.to_host()?.to_f64());
+    out.insert("train_loss".into(), vec![pass.loss()?]);
+    weights(&mut out, "grad_weight", &pass.weights.unwrap_or_else(|| searcher.momentum.clone()))?;
+    alphas(&mut out, "grad_alpha", &pass.alphas.unwrap_or_default())?;
+    let moved = running.to_device(&Device::Cpu)?;
+    for (i, name) in moved.names().enumerate() {
+        let [mean, variance] = moved.get(i);
         out.insert(format!("running_mean/{name}"), mean.to_f64());
         out.insert(format!("running_var/{name}"), variance.to_f64());
     }
     let evaluated = Pass::evaluate(searcher.net(), at, &valid, &mut running)?;
-    out.insert("eval_logits".into(), evaluated.logits.to_f64());
+    out.insert("eval_logits".into(), evaluated.logits.to_host()?.to_f64());
 
     for (group, order) in [("first", Order::First), ("second", Order::Second), ("exact", Order::Exact)] {
         if order != Order::Exact || exact {
             let (gradient, _) = searcher.arch_gradient(order, &train, &valid, learning_rate)?;
-            alphas(&mut out, &format!("arch_grad_{group}"), &gradient);
+            alphas(&mut out, &format!("arch_grad_{group}"), &gradient)?;
         }
     }
     searcher.step(Order::Second, &train, &valid, learning_rate)?;
-    alphas(&mut out, "step_alpha", &searcher.alphas);
-    weights(&mut out, "step_weight", &searcher.weights.flat);
+    alphas(&mut out, "step_alpha", &searcher.alphas)?;
+    weights(&mut out, "step_weight", &searcher.weights.flat)?;
     Ok(out)
 }

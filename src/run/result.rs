@@ -5,7 +5,6 @@ use super::draw::{cell_svg, cell_text};
 use super::folder::{self, write_atomic};
 use super::memory;
 use crate::data::ImageSet;
-use crate::device::simd;
 use crate::error::Result;
 use crate::search::{Order, Searcher};
 use crate::space::Genotype;
@@ -19,6 +18,7 @@ pub fn heading(
     images: &ImageSet,
     halves: &(Vec<usize>, Vec<usize>),
     searcher: &Searcher,
+    device: &str,
     folder: &Path,
 ) -> Result<Vec<String>> {
     let (s, space) = (&config.search, &config.space);
@@ -28,12 +28,7 @@ pub fn heading(
         Order::Exact => "second order (unrolled, exact)",
     };
     Ok(vec![
-        format!(
-            "device    {}, {} threads, {:?} vectors",
-            config.device_label(),
-            rayon::current_num_threads(),
-            simd::isa()
-        ),
+        format!("device    {device}"),
         format!(
             "data      {}: {} + {} images of {} x {} x {}, {} classes",
             config.data.name,
@@ -53,7 +48,7 @@ pub fn heading(
             space.candidates.len(),
             searcher.weights.layout.count,
         ),
-        format!("memory    {}", memory::planned(config, searcher.net(), images)?),
+        format!("memory    {}", memory::planned(config, searcher, images)?),
         format!("search    {order}, {} epochs, batch {}, seed {}", s.epochs, s.batch_size, s.seed),
         format!("folder    {}", folder.display()),
     ])

@@ -9,9 +9,10 @@ use super::memory as process;
 use super::progress::{EpochNumbers, Progress, StepNumbers};
 use super::result;
 use super::state::{self, Position};
-use crate::data::augment::Augment;
+use crate::data::augment::{Augment, Draw};
+use crate::data::loader::Batch;
 use crate::data::{self, ImageSet, Request, loader, split};
-use crate::device::{memory, profile};
+use crate::device::{Device, memory, profile};
 use crate::error::{Error, Result};
 use crate::nn::{Adam, Sgd, cosine};
 use crate::search::{Hyper, Searcher, finite};
@@ -39,6 +40,8 @@ pub struct SearchRun {
     /// Indices of the halves that train the weights and the alphas.
     halves: (Vec<usize>, Vec<usize>),
     searcher: Searcher,
+    /// Device and what it is called.
+    device: (Device, String),
     position: Position,
     metrics: JsonLines,
     alphas: JsonLines,
@@ -50,12 +53,14 @@ pub struct SearchRun {
 impl SearchRun {
     /// A new run; its folder is made only once data and network are there.
     pub fn start(config: SearchConfig) -> Result<Self> {
-        let (images, searcher) = build(&config)?;
+        let device = config.device()?.open()?;
+        let (images, searcher) = build(&config, &device.0)?;
         let folder = folder::create(&config)?;
         let claim = folder::claim(&folder)?;
         let begin = || {
             folder::write_atomic(&folder.join(folder::CONFIG), config.to_toml().as_bytes())?;
-            let run = Self::assemble(config, (folder.clone(), claim), images, searcher, Position::default())?;
+            let start = Position::default();
+            let run = Self::assemble(config, device, (folder.clone(), claim), images, searcher, start)?;
             run.save().map(|()| run)
         };
         begin().inspect_err(|_| folder::undo(&folder))
@@ -67,7 +72,8 @@ impl SearchRun {
         let (checkpoint, warning) = Checkpoint::load(folder)?;
         let file = folder.join(NEWEST);
         config.can_resume(&config.with_fixed(&state::settings(&checkpoint, &file)?, &file)?, &file)?;
-        let (images, mut searcher) = build(&config)?;
+        let device = config.device()?.open()?;
+        let (images, mut searcher) = build(&config, &device.0)?;
         let position = state::unpack(&checkpoint, &mut searcher, &file)?;
         let metrics = Trim::plan(&folder.join(folder::METRICS), |row: &Row| match row {
             Row::Step { epoch, step, .. } => (*epoch, *step) < (position.epoch, position.step),
@@ -85,7 +91,7 @@ impl SearchRun {
         if std::fs::read(&stored).ok().as_deref() != Some(settings.as_bytes()) {
             folder::write_atomic(&stored, settings.as_bytes())?; // the next resume goes on with these
         }
-        let run = Self::assemble(config, (folder.to_owned(), claim), images, searcher, position)?;
+        let run = Self::assemble(config, device, (folder.to_owned(), claim), images, searcher, position)?;
         if let Some(warning) = warning {
             eprintln!("warning: {warning}");
         }
@@ -110,11 +116,14 @@ impl SearchRun {
 
     fn assemble(
         config: SearchConfig,
+        device: (Device, String),
         (folder, claim): (PathBuf, Option<File>),
         images: ImageSet,
         searcher: Searcher,
         position: Position,
     ) -> Result<Self> {
+        let mut searcher = searcher.on(&device.0)?;
+        searcher.graphs = config.run.graph;
         Ok(Self {
             halves: split::split(images.len(), config.data.train_portion, config.search.seed),
             metrics: JsonLines::open(&folder.join(folder::METRICS))?,
@@ -126,13 +135,16 @@ impl SearchRun {
             _claim: claim,
             images,
             searcher,
+            device,
             position,
         })
     }
 
     /// Searches to the end, or to the first signal.
     pub fn run(mut self) -> Result<Outcome> {
-        for line in result::heading(&self.config, &self.images, &self.halves, &self.searcher, &self.folder)? {
+        let (config, device) = (&self.config, &self.device.1);
+        for line in result::heading(config, &self.images, &self.halves, &self.searcher, device, &self.folder)?
+        {
             self.progress.line(&line);
         }
         // an epoch that the limit cut short was dropped from the files by resuming: it is reported again
@@ -216,7 +228,7 @@ impl SearchRun {
             valid_accuracy,
             images_per_second,
             seconds: start.elapsed().as_secs_f64(),
-            peak_bytes: memory::usage().peak,
+            peak_bytes: self.searcher.peak_bytes(),
             peak_rss_bytes: profile::peak_resident(),
         };
         profile::memory();
@@ -237,10 +249,12 @@ impl SearchRun {
             split::draw(&self.halves.1, size.min(self.halves.1.len()), seed, epoch as u64, step as u64);
         let augment = augment(&self.config);
         let (e, s) = (epoch as u64, 2 * step as u64);
-        let train = loader::batch(&self.images, chosen, Some((&augment, seed, e, s)), DType::F32)?;
-        let valid = loader::batch(&self.images, &drawn, Some((&augment, seed, e, s + 1)), DType::F32)?;
+        let train = self.batch(chosen, Some((&augment, seed, e, s)))?;
+        let valid = self.batch(&drawn, Some((&augment, seed, e, s + 1)))?;
         let report = self.searcher.step(search.order, &train, &valid, learning_rate);
-        let report = report.map_err(at(|| format!("epoch {}, step {}", epoch + 1, step + 1)))?;
+        let report = report
+            .map_err(at(|| format!("epoch {}, step {}", epoch + 1, step + 1)))
+            .map_err(|e| process::exhausted(e, &self.config, &self.searcher, &self.images))?;
         self.position.step += 1;
         self.position.images += chosen.len();
         self.position.correct += report.train_correct;
@@ -257,6 +271,11 @@ impl SearchRun {
         self.pace.0 += 1;
         self.show();
         Ok(())
+    }
+
+    /// The images `chosen`, where the search runs.
+    fn batch(&self, chosen: &[usize], augment: Option<Draw>) -> Result<Batch> {
+        loader::batch(&self.images, chosen, augment, DType::F32)?.on(&self.device.0, self.config.precision())
     }
 
     fn show(&self) {
@@ -285,14 +304,13 @@ impl SearchRun {
             if interrupt::requested() {
                 return Ok(None);
             }
-            let batch = loader::batch(&self.images, chosen, None, DType::F32)?;
-            let pass = self
-                .searcher
-                .evaluate(&batch)
-                .and_then(|pass| finite("validation", pass.loss).map(|()| pass));
-            let pass = pass.map_err(at(|| format!("epoch {}, validation after step {}", epoch + 1, step)))?;
-            loss += pass.loss * chosen.len() as f64;
-            correct += pass.correct;
+            let batch = self.batch(chosen, None)?;
+            let place = || format!("epoch {}, validation after step {}", epoch + 1, step);
+            let pass = self.searcher.evaluate(&batch).map_err(at(place))?;
+            let mean = pass.loss()?;
+            finite("validation", mean).map_err(at(place))?;
+            loss += mean * chosen.len() as f64;
+            correct += pass.correct()?;
         }
         let count = self.halves.1.len();
         Ok(Some((loss / count as f64, percent(correct, count))))
@@ -300,7 +318,7 @@ impl SearchRun {
 
     /// Rows, line, drawings and genotype of an epoch.
     fn report(&mut self, n: &EpochNumbers) -> Result<()> {
-        let mut weights = self.searcher.edge_weights().into_iter();
+        let mut weights = self.searcher.edge_weights()?.into_iter();
         let [normal, reduce] = [weights.next().unwrap_or_default(), weights.next().unwrap_or_default()];
         let entropy = Entropy { normal: entropies(&normal), reduce: entropies(&reduce) };
         self.metrics.append(&Row::Epoch {
@@ -327,8 +345,12 @@ impl SearchRun {
     }
 }
 
-/// Data and a search at its start.
-fn build(config: &SearchConfig) -> Result<(ImageSet, Searcher)> {
+/// Data and a search at its start, in the host's memory, that fits into what `device` may take.
+fn build(config: &SearchConfig, device: &Device) -> Result<(ImageSet, Searcher)> {
+    if config.precision() == DType::BF16 && device.cuda().is_none() {
+        let what = "bf16 is stored on CUDA devices only, and auto found none; take f32";
+        return Err(Error::config("run.precision", what));
+    }
     let (d, s) = (&config.data, &config.space);
     let images = data::load(&Request {
         name: d.name.clone(),
@@ -351,7 +373,13 @@ fn build(config: &SearchConfig) -> Result<(ImageSet, Searcher)> {
         ..CnnConfig::default()
     })?;
     if let Some(budget) = config.memory_budget()? {
-        process::fit(&mut net, &process::workload(config, &images), budget, process::of_images(&images))?;
+        process::fit(
+            &mut net,
+            &process::workload(config, &images),
+            budget,
+            process::of_images(&images),
+            device,
+        )?;
     }
     let searcher = Searcher::new(Box::new(net), hyper(config), config.search.seed, DType::F32)?;
     Ok((images, searcher))

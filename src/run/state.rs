@@ -1,6 +1,7 @@
 //! A search as a checkpoint and back: tensors under the published state_dict names, and where the run stands.
 
 use super::checkpoint::Checkpoint;
+use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::search::Searcher;
 use crate::tape::Layout;
@@ -37,7 +38,7 @@ struct State {
 
 const GENERATOR: &str = "chacha8(seed, purpose, epoch, step)";
 
-/// The whole of a search at `position`.
+/// The whole of a search at `position`, wherever it runs.
 pub fn pack(searcher: &Searcher, position: Position, seed: u64, config: Value) -> Result<Checkpoint> {
     let mut all = Checkpoint::default();
     let layout = searcher.weights.layout.clone();
@@ -45,18 +46,19 @@ pub fn pack(searcher: &Searcher, position: Position, seed: u64, config: Value) -
         let one = |e: &crate::tape::Entry| (format!("{prefix}{}", e.name), flat.view(e.offset, e.shape));
         layout.entries.iter().map(one).collect()
     };
-    all.tensors.extend(flat("", &searcher.weights.flat));
-    all.tensors.extend(flat(MOMENTUM, &searcher.momentum));
-    for (i, name) in searcher.running.names().enumerate() {
-        let [mean, variance] = searcher.running.get(i);
+    all.tensors.extend(flat("", &searcher.weights.flat.to_host()?));
+    all.tensors.extend(flat(MOMENTUM, &searcher.momentum.to_host()?));
+    let running = searcher.running.to_device(&Device::Cpu)?;
+    for (i, name) in running.names().enumerate() {
+        let [mean, variance] = running.get(i);
         all.tensors.push((format!("{name}.running_mean"), mean));
         all.tensors.push((format!("{name}.running_var"), variance));
-        all.counters.push((format!("{name}.num_batches_tracked"), searcher.running.batches as i64));
+        all.counters.push((format!("{name}.num_batches_tracked"), running.batches as i64));
     }
     for (i, kind) in searcher.net().kinds().iter().enumerate() {
-        all.tensors.push((format!("alphas_{}", kind.name), searcher.alphas[i].clone()));
-        all.tensors.push((format!("{ADAM}.exp_avg.{}", kind.name), searcher.adam[i].first.clone()));
-        all.tensors.push((format!("{ADAM}.exp_avg_sq.{}", kind.name), searcher.adam[i].second.clone()));
+        all.tensors.push((format!("alphas_{}", kind.name), searcher.alphas[i].to_host()?));
+        all.tensors.push((format!("{ADAM}.exp_avg.{}", kind.name), searcher.adam[i].first.to_host()?));
+        all.tensors.push((format!("{ADAM}.exp_avg_sq.{}", kind.name), searcher.adam[i].second.to_host()?));
         all.counters.push((format!("{ADAM}.step.{}", kind.name), searcher.adam[i].steps as i64));
     }
     let state = State { position, rng: (GENERATOR.into(), seed), config };
@@ -80,7 +82,7 @@ fn state(checkpoint: &Checkpoint, path: &Path) -> Result<State> {
     })
 }
 
-/// Puts `checkpoint` into a search of the same configuration; `path` is for messages.
+/// Puts `checkpoint` into a search of the same configuration in the host's memory; `path` is for messages.
 pub fn unpack(checkpoint: &Checkpoint, searcher: &mut Searcher, path: &Path) -> Result<Position> {
     let named = |name: &str, like: &Tensor| -> Result<Tensor> {
         match checkpoint.tensor(name) {
@@ -129,5 +131,5 @@ pub fn unpack(checkpoint: &Checkpoint, searcher: &mut Searcher, path: &Path) -> 
 fn gather(layout: &Layout, get: impl Fn(&str, &Tensor) -> Result<Tensor>, flat: &Tensor) -> Result<Tensor> {
     let parts: Result<Vec<Tensor>> =
         layout.entries.iter().map(|e| get(&e.name, &flat.view(e.offset, e.shape))).collect();
-    Ok(crate::tape::ParamSet::gather(layout, &parts?))
+    crate::tape::ParamSet::gather(layout, &parts?)
 }

@@ -10,10 +10,10 @@
 
 use super::pass::Want;
 use crate::error::Result;
-use crate::nn::{Sgd, global_norm, plus_scaled};
+use crate::nn::{Factor, Scalar, Sgd, difference, global_norm, plus_scaled};
 use crate::ops::pointwise::{Add, Dot};
 use crate::tape::{Tape, Var};
-use crate::tensor::{Real, Tensor};
+use crate::tensor::Tensor;
 
 /// How the architecture gradient is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -56,13 +56,13 @@ pub trait Problem {
 }
 
 /// The inner step that the gradient looks through.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Inner<'a> {
     pub weights: &'a Tensor,
     pub momentum: &'a Tensor,
     pub sgd: Sgd,
     /// Learning rate of the weights, which is also the virtual step's (xi).
-    pub learning_rate: f64,
+    pub learning_rate: Scalar,
     /// e = radius / |v| in the finite difference.
     pub radius: f64,
 }
@@ -86,7 +86,7 @@ impl Inner<'_> {
             _ => self.difference_product(problem, &v, &gradient)?,
         };
         for (g, p) in gradient.iter_mut().zip(&product) {
-            *g = plus_scaled(g, -self.learning_rate, p);
+            *g = plus_scaled(g, &Factor::Times(-1.0, self.learning_rate.clone()), p)?;
         }
         Ok((gradient, report))
     }
@@ -94,8 +94,9 @@ impl Inner<'_> {
     /// w'(alpha)
     pub fn moved<P: Problem>(&self, problem: &mut P) -> Result<Tensor> {
         let step = problem.pass(self.weights, Half::Train, WEIGHTS)?.0.weights;
-        let step = step.unwrap_or_else(|| Tensor::zeros(*self.weights.shape(), self.weights.dtype()));
-        Ok(self.sgd.virtual_step(self.weights, self.momentum, &step, self.learning_rate))
+        let step =
+            step.map_or_else(|| self.weights.zeros_alike(*self.weights.shape(), self.weights.dtype()), Ok)?;
+        self.sgd.virtual_step(self.weights, self.momentum, &step, &self.learning_rate)
     }
 
     /// d2 L_train / dalpha dw . v by central differences of the published radius (eq. 8).
@@ -105,17 +106,17 @@ impl Inner<'_> {
         v: &Tensor,
         like: &[Tensor],
     ) -> Result<Vec<Tensor>> {
-        let norm = global_norm(v);
-        if norm == 0.0 {
-            return Ok(like.iter().map(|a| Tensor::zeros(*a.shape(), a.dtype())).collect());
+        let norm = global_norm(v)?;
+        if matches!(norm, Scalar::Known(0.0)) {
+            return like.iter().map(|a| a.zeros_alike(*a.shape(), a.dtype())).collect();
         }
-        let e = self.radius / norm;
-        let mut probe = |e: f64| -> Result<Vec<Tensor>> {
-            let probed = plus_scaled(self.weights, e, v);
+        let mut probe = |radius: f64| -> Result<Vec<Tensor>> {
+            let probed = plus_scaled(self.weights, &Factor::Over(radius, norm.clone()), v)?;
             Ok(problem.pass(&probed, Half::Train, ALPHAS)?.0.alphas.unwrap_or_default())
         };
-        let (plus, minus) = (probe(e)?, probe(-e)?);
-        Ok(plus.iter().zip(&minus).map(|(p, m)| difference(p, m, 1.0 / (2.0 * e))).collect())
+        let (plus, minus) = (probe(self.radius)?, probe(-self.radius)?);
+        let scale = Factor::HalfInverse(self.radius, norm);
+        plus.iter().zip(&minus).map(|(p, m)| difference(p, m, &scale)).collect()
     }
 }
 
@@ -139,14 +140,4 @@ pub fn mixed_product(
         });
     }
     Ok(tape.into_grad(sum.unwrap_or(loss), alphas)?.0)
-}
-
-/// (p - m) c
-fn difference(p: &Tensor, m: &Tensor, c: f64) -> Tensor {
-    let mut d = p.clone();
-    crate::on_plain!(d.dtype(), R => {
-        let c = R::of(c);
-        d.make_mut::<R>().iter_mut().zip(m.as_slice::<R>()).for_each(|(p, &m)| *p = (*p - m) * c);
-    });
-    d
 }

@@ -2,12 +2,12 @@
 //!
 //! All passes normalise by the batch and leave running statistics, weights and momentum as they were.
 
-use super::bilevel::{ALPHAS, BOTH, Gradients, Half, Inner, Order, Problem, WEIGHTS};
+use super::bilevel::{ALPHAS, BOTH, Gradients, Half, Inner, Order, Problem, WEIGHTS, mixed_product};
 use super::pass::{Pass, Want, forward};
 use super::step::Hyper;
 use crate::data::loader::Batch;
 use crate::error::Result;
-use crate::nn::{NormMode, RunningStats};
+use crate::nn::{NormMode, RunningStats, Scalar};
 use crate::space::Supernet;
 use crate::tape::Tape;
 use crate::tensor::{DType, Tensor};
@@ -33,7 +33,7 @@ pub struct Point<'a> {
     pub alphas: &'a [Tensor],
     pub running: &'a mut RunningStats,
     /// Learning rate of the weights, which is also the virtual step's (xi).
-    pub learning_rate: f64,
+    pub learning_rate: Scalar,
     pub hyper: &'a Hyper,
 }
 
@@ -44,7 +44,7 @@ impl Point<'_> {
             weights: self.weights,
             momentum: self.momentum,
             sgd: self.hyper.sgd,
-            learning_rate: self.learning_rate,
+            learning_rate: self.learning_rate.clone(),
             radius: self.hyper.radius,
         };
         let (net, alphas, running) = (self.net, self.alphas, &mut *self.running);
@@ -71,8 +71,14 @@ impl Problem for Classification<'_> {
     }
 
     /// Forward over reverse: the pass for the alphas' gradient, on dual numbers that move along v, has the product in
-    /// its tangents.
+    /// its tangents. A device, which has no dual numbers, differentiates the recorded pullback.
     fn product(&mut self, weights: &Tensor, v: &Tensor) -> Result<Vec<Tensor>> {
+        if weights.cuda().is_some() {
+            let at = (weights, self.alphas);
+            let run = forward(self.net, Tape::new(), at, self.train, NormMode::Batch, self.running, BOTH)?;
+            let parts = self.net.layout().entries.iter().map(|entry| v.view(entry.offset, entry.shape));
+            return mixed_product(run.tape, run.loss, &run.weights, &run.alphas, parts);
+        }
         let still = |t: &Tensor| t.to_dtype(t.dtype().dual());
         let moving = Tensor::dual(weights, v)?;
         let alphas: Vec<Tensor> = self.alphas.iter().map(still).collect::<Result<_>>()?;

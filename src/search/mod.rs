@@ -1,6 +1,7 @@
 //! How to search: architecture gradients of first and second order, and the step that alternates them with SGD.
 
 pub mod bilevel;
+mod captured;
 mod gradient;
 mod pass;
 mod plan;

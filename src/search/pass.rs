@@ -17,15 +17,13 @@ pub struct Want {
     pub alphas: bool,
 }
 
-/// What a pass gives.
+/// What a pass gives, where it ran.
 #[derive(Clone, Debug)]
 pub struct Pass {
-    /// Mean cross entropy of the batch.
-    pub loss: f64,
-    /// Images whose largest logit is their label's.
-    pub correct: usize,
+    loss: Tensor,
     /// (N, classes).
     pub logits: Tensor,
+    labels: Tensor,
     /// Gradient of the loss in the weights, flat, if wanted.
     pub weights: Option<Tensor>,
     /// Gradients in the alphas, if wanted.
@@ -79,16 +77,24 @@ impl Pass {
         let mode = if update { NormMode::BatchAndUpdate } else { NormMode::Batch };
         let Forward { tape, weights, alphas, logits, loss } =
             forward(net, Tape::new(), at, batch, mode, running, want)?;
-        let value = tape.value(loss).item();
-        let logits = tape.value(logits).clone();
-        let correct = correct(&logits, &batch.labels);
+        let (value, logits) = (tape.value(loss).clone(), tape.value(logits).clone());
         let mut wrt = if want.weights { weights } else { Vec::new() };
         let split = wrt.len();
         wrt.extend(if want.alphas { alphas } else { Vec::new() });
         let (mut grads, _) = tape.into_grad(loss, &wrt)?;
         let alphas = want.alphas.then(|| grads.split_off(split));
-        let weights = want.weights.then(|| ParamSet::gather(net.layout(), &grads));
-        Ok(Self { loss: value, correct, logits, weights, alphas })
+        let weights = want.weights.then(|| ParamSet::gather(net.layout(), &grads)).transpose()?;
+        Ok(Self { loss: value, logits, labels: batch.labels.clone(), weights, alphas })
+    }
+
+    /// Mean cross entropy of the batch. Waits for a device.
+    pub fn loss(&self) -> Result<f64> {
+        self.loss.read()
+    }
+
+    /// Images whose largest logit is their label's, the first of equals counting. Waits for a device.
+    pub fn correct(&self) -> Result<usize> {
+        Ok(correct(&self.logits.to_host()?, &self.labels.to_host()?))
     }
 
     /// What a training-mode pass over `batch` images of `size` (H, W, C) on numbers of type `dtype` would run, and the
@@ -107,7 +113,7 @@ impl Pass {
         let mut wrt = if want.weights { run.weights } else { Vec::new() };
         wrt.extend(if want.alphas { run.alphas } else { Vec::new() });
         let (_gradients, counters) = run.tape.into_grad(run.loss, &wrt)?;
-        let _flat = want.weights.then(|| Tensor::phantom([net.layout().count], dtype, &meter));
+        let _flat = want.weights.then(|| Tensor::phantom([net.layout().count], dtype.exact(), &meter));
         Ok((counters, meter.peak()))
     }
 
@@ -120,10 +126,8 @@ impl Pass {
     ) -> Result<Self> {
         let want = Want { weights: false, alphas: false };
         let run = forward(net, Tape::inference(), at, batch, NormMode::Running, running, want)?;
-        let loss = run.tape.value(run.loss).item();
-        let logits = run.tape.value(run.logits).clone();
-        let correct = correct(&logits, &batch.labels);
-        Ok(Self { loss, correct, logits, weights: None, alphas: None })
+        let (loss, logits) = (run.tape.value(run.loss).clone(), run.tape.value(run.logits).clone());
+        Ok(Self { loss, logits, labels: batch.labels.clone(), weights: None, alphas: None })
     }
 }
 
@@ -139,8 +143,9 @@ pub(super) fn phantom_scene(
         images: phantom(Shape::from([batch, h, w, c]), dtype),
         labels: phantom(Shape::from([batch]), DType::U32),
     };
-    let weights = phantom(Shape::from([net.layout().count]), dtype);
-    let shape = |k: &CellKind| phantom(Shape::from([k.edges, k.candidates.len()]), dtype);
+    let exact = dtype.exact();
+    let weights = phantom(Shape::from([net.layout().count]), exact);
+    let shape = |k: &CellKind| phantom(Shape::from([k.edges, k.candidates.len()]), exact);
     let alphas = net.kinds().iter().map(shape).collect();
     (batch, weights, alphas, RunningStats::new(net.norms(), DType::F32))
 }

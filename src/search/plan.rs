@@ -19,6 +19,8 @@ pub struct Workload {
     pub batch: usize,
     /// Height, width and channels of the images.
     pub image: [usize; 3],
+    /// What images are stored as, between operations too: `F32`, or `BF16` on a CUDA device.
+    pub precision: DType,
 }
 
 /// What a step takes.
@@ -53,11 +55,16 @@ impl Order {
 }
 
 impl Workload {
+    /// What images are stored as in a pass on numbers of type `dtype`.
+    fn stored(&self, dtype: DType) -> DType {
+        if dtype == DType::F32 { self.precision } else { dtype }
+    }
+
     /// What a step of `net` takes.
     pub fn plan(&self, net: &dyn Supernet) -> Result<StepPlan> {
         let mut counters = Counters::default();
         for &(want, dtype) in self.order.passes() {
-            let mut pass = Pass::plan(net, self.batch, self.image, want, dtype)?.0;
+            let mut pass = Pass::plan(net, self.batch, self.image, want, self.stored(dtype))?.0;
             let parts = (dtype.size() / DType::F32.size()) as u64;
             pass.cost.flops *= dtype.products();
             pass.cost.reads *= parts;
@@ -74,7 +81,7 @@ impl Workload {
         for phase in self.order.phases() {
             most = most.max(match *phase {
                 Phase::Pass(want, dtype, vectors) => {
-                    vectors * vector + Pass::plan(net, self.batch, self.image, want, dtype)?.1
+                    vectors * vector + Pass::plan(net, self.batch, self.image, want, self.stored(dtype))?.1
                 }
                 Phase::Evaluation => self.evaluation(net)?,
             });
@@ -95,7 +102,8 @@ impl Workload {
         let want = Want { weights: false, alphas: false };
         let tape = Tape::dry_inference();
         let meter = tape.meter().cloned().unwrap_or_default();
-        let (batch, weights, alphas, mut running) = phantom_scene(net, self.batch, self.image, DType::F32);
+        let (batch, weights, alphas, mut running) =
+            phantom_scene(net, self.batch, self.image, self.precision);
         forward(net, tape, (&weights, &alphas), &batch, NormMode::Running, &mut running, want)?;
         Ok(meter.peak())
     }
@@ -148,7 +156,7 @@ impl Workload {
         let cells = net.cells();
         let mut measure = |cells: &[usize]| -> Result<(u64, usize)> {
             net.recompute(cells);
-            let macs = Pass::plan(net, self.batch, self.image, ALPHAS, DType::F32)?.0.cost.macs;
+            let macs = Pass::plan(net, self.batch, self.image, ALPHAS, self.precision)?.0.cost.macs;
             Ok((macs, self.kept(net)?))
         };
         let (macs, bytes) = measure(&[])?;
@@ -161,7 +169,8 @@ impl Workload {
 
     /// Bytes that a forward keeps for the pullback.
     fn kept(&self, net: &dyn Supernet) -> Result<usize> {
-        let (batch, weights, alphas, mut running) = phantom_scene(net, self.batch, self.image, DType::F32);
+        let (batch, weights, alphas, mut running) =
+            phantom_scene(net, self.batch, self.image, self.precision);
         let run =
             forward(net, Tape::dry(), (&weights, &alphas), &batch, NormMode::Batch, &mut running, ALPHAS)?;
         Ok(run.tape.meter().map_or(0, |meter| meter.live()))

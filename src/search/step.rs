@@ -1,15 +1,17 @@
 //! The bilevel search step: alpha by Adam on the architecture gradient, then weights by SGD on the training batch.
 
 use super::bilevel::Order;
+use super::captured::Captured;
 use super::gradient::Point;
 use super::pass::{Pass, Want};
 use crate::data::loader::Batch;
 use crate::device::random::{Purpose, stream};
+use crate::device::{Device, profile};
 use crate::error::{Error, Result};
-use crate::nn::{Adam, AdamState, RunningStats, Sgd, clip_factor, global_norm};
+use crate::nn::{Adam, AdamState, RunningStats, Scalar, Sgd, global_norm};
 use crate::space::{Genotype, Supernet};
 use crate::tape::ParamSet;
-use crate::tensor::{DType, Tensor};
+use crate::tensor::{DType, Shape, Tensor};
 use rand_distr::{Distribution, StandardNormal};
 
 /// Settings of the two optimisers and of the finite difference.
@@ -48,6 +50,26 @@ pub struct Searcher {
     /// One (edges, candidates) a cell kind.
     pub alphas: Vec<Tensor>,
     pub adam: Vec<AdamState>,
+    /// Whether a device captures its steps and runs them again as graphs.
+    pub graphs: bool,
+    pub(super) captured: Option<Captured>,
+    /// What the last step was like: a step like it is worth capturing.
+    pub(super) last: Option<Kind>,
+}
+
+/// Steps of one kind launch the same kernels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Kind {
+    pub order: Order,
+    pub shapes: [Shape; 2],
+}
+
+/// The numbers that change from step to step.
+#[derive(Clone, Debug)]
+pub(super) struct Numbers {
+    pub learning_rate: Scalar,
+    /// Adam's.
+    pub corrections: [Scalar; 2],
 }
 
 /// What one search step saw.
@@ -59,6 +81,16 @@ pub struct StepReport {
     pub train_correct: usize,
     /// Loss on the validation batch in the architecture step (at w' for the unrolled orders).
     pub valid_loss: f64,
+}
+
+impl StepReport {
+    pub(super) fn of(valid: &Pass, train: &Pass) -> Result<Self> {
+        let report =
+            Self { train_loss: train.loss()?, train_correct: train.correct()?, valid_loss: valid.loss()? };
+        finite("validation", report.valid_loss)?;
+        finite("training", report.train_loss)?;
+        Ok(report)
+    }
 }
 
 impl Searcher {
@@ -83,7 +115,31 @@ impl Searcher {
             weights,
             alphas,
             net,
+            graphs: true,
+            captured: None,
+            last: None,
         })
+    }
+
+    /// The same search, gone on with on `device`.
+    pub fn on(mut self, device: &Device) -> Result<Self> {
+        self.captured = None;
+        for tensor in self.tensors() {
+            *tensor = tensor.to_device(device)?;
+        }
+        self.running = self.running.to_device(device)?;
+        Ok(self)
+    }
+
+    /// All that a step moves, but the running statistics.
+    pub(super) fn tensors(&mut self) -> impl Iterator<Item = &mut Tensor> {
+        let adam = self.adam.iter_mut().flat_map(|state| [&mut state.first, &mut state.second]);
+        [&mut self.weights.flat, &mut self.momentum].into_iter().chain(&mut self.alphas).chain(adam)
+    }
+
+    /// Where the search runs.
+    pub fn device(&self) -> Device {
+        self.weights.flat.device()
     }
 
     pub fn net(&self) -> &dyn Supernet {
@@ -96,7 +152,7 @@ impl Searcher {
         order: Order,
         train: &Batch,
         valid: &Batch,
-        learning_rate: f64,
+        learning_rate: impl Into<Scalar>,
     ) -> Result<(Vec<Tensor>, Pass)> {
         let mut point = Point {
             net: &*self.net,
@@ -104,38 +160,49 @@ impl Searcher {
             momentum: &self.momentum,
             alphas: &self.alphas,
             running: &mut self.running,
-            learning_rate,
+            learning_rate: learning_rate.into(),
             hyper: &self.hyper,
         };
         point.gradient(order, train, valid)
     }
 
     /// Moves the alphas; the result is the pass over `valid`.
-    pub fn arch_step(
-        &mut self,
-        order: Order,
-        train: &Batch,
-        valid: &Batch,
-        learning_rate: f64,
-    ) -> Result<Pass> {
-        let (gradient, pass) = self.arch_gradient(order, train, valid, learning_rate)?;
+    fn arch_step(&mut self, order: Order, train: &Batch, valid: &Batch, numbers: &Numbers) -> Result<Pass> {
+        let (gradient, pass) = self.arch_gradient(order, train, valid, numbers.learning_rate.clone())?;
         for ((alpha, g), state) in self.alphas.iter_mut().zip(&gradient).zip(&mut self.adam) {
-            self.hyper.adam.step(alpha, g, state);
+            self.hyper.adam.step(alpha, g, state, &numbers.corrections)?;
         }
         Ok(pass)
     }
 
     /// Moves weights, momentum and running statistics; the result is the pass over `train`.
-    pub fn weight_step(&mut self, train: &Batch, learning_rate: f64) -> Result<Pass> {
+    pub fn weight_step(&mut self, train: &Batch, learning_rate: &Scalar) -> Result<Pass> {
         let want = Want { weights: true, alphas: false };
         let at = (&self.weights.flat, &self.alphas[..]);
         let mut pass = Pass::run(&*self.net, at, train, &mut self.running, true, want)?;
         self.running.batches += 1;
         if let Some(g) = pass.weights.take() {
-            let clip = clip_factor(global_norm(&g), self.hyper.clip);
-            self.hyper.sgd.step(&mut self.weights.flat, &mut self.momentum, &g, learning_rate, clip);
+            let (norm, limit) = (global_norm(&g)?, self.hyper.clip);
+            let (w, m) = (&mut self.weights.flat, &mut self.momentum);
+            self.hyper.sgd.step(w, m, &g, learning_rate, &norm, limit)?;
         }
         Ok(pass)
+    }
+
+    /// Both, without a look at what came out: the passes over `valid` and `train`.
+    pub(super) fn moves(
+        &mut self,
+        order: Order,
+        train: &Batch,
+        valid: &Batch,
+        numbers: &Numbers,
+    ) -> Result<[Pass; 2]> {
+        Ok([self.arch_step(order, train, valid, numbers)?, self.weight_step(train, &numbers.learning_rate)?])
+    }
+
+    /// Adam's corrections for the next step.
+    pub(super) fn corrections(&self) -> [f64; 2] {
+        self.hyper.adam.corrections(self.adam.first().map_or(0, |state| state.steps) + 1)
     }
 
     /// One search step. Fails if a loss is not finite, with everything as it is by then.
@@ -146,11 +213,22 @@ impl Searcher {
         valid: &Batch,
         learning_rate: f64,
     ) -> Result<StepReport> {
-        let arch = self.arch_step(order, train, valid, learning_rate)?;
-        finite("validation", arch.loss)?;
-        let weights = self.weight_step(train, learning_rate)?;
-        finite("training", weights.loss)?;
-        Ok(StepReport { train_loss: weights.loss, train_correct: weights.correct, valid_loss: arch.loss })
+        let kind = Kind { order, shapes: [*train.images.shape(), *valid.images.shape()] };
+        let captured = self.captured.as_ref().is_some_and(|captured| captured.kind == kind);
+        let again = self.last.replace(kind) == Some(kind);
+        // from level 2 on every operation is looked at by itself, which a graph has no place for
+        let graphs = self.graphs && profile::debug_level() < 2;
+        if graphs && (captured || again) && self.device().cuda().is_some() {
+            return self.captured_step(kind, train, valid, learning_rate);
+        }
+        let numbers = Numbers {
+            learning_rate: learning_rate.into(),
+            corrections: self.corrections().map(Scalar::from),
+        };
+        let arch = self.arch_step(order, train, valid, &numbers)?;
+        finite("validation", arch.loss()?)?;
+        let weights = self.weight_step(train, &numbers.learning_rate)?;
+        StepReport::of(&arch, &weights)
     }
 
     /// Loss and accuracy in evaluation mode.
@@ -159,13 +237,16 @@ impl Searcher {
     }
 
     /// softmax(alpha), one matrix a cell kind, one row an edge.
-    pub fn edge_weights(&self) -> Vec<Vec<Vec<f64>>> {
-        self.alphas.iter().map(|a| a.to_f64().chunks_exact(a.shape().last()).map(softmax).collect()).collect()
+    pub fn edge_weights(&self) -> Result<Vec<Vec<Vec<f64>>>> {
+        let rows = |a: &Tensor| {
+            Ok(a.to_host()?.to_f64().chunks_exact(a.shape().last()).map(softmax).collect::<Vec<_>>())
+        };
+        self.alphas.iter().map(rows).collect()
     }
 
     /// The architecture that the alphas stand for now.
     pub fn genotype(&self) -> Result<Genotype> {
-        self.net.genotype(&self.edge_weights())
+        self.net.genotype(&self.edge_weights()?)
     }
 }
 

@@ -8,7 +8,6 @@ use crate::ops::fused::mixed_cell::{self, MixedCell, Spec};
 use crate::ops::fused::relu_conv_norm::ReluConvNorm;
 use crate::ops::weighted_sum::WeightedSum;
 use crate::tape::{Builder, Var};
-use crate::tensor::Tensor;
 use std::sync::Arc;
 
 /// Edges of a cell of `nodes` nodes: node i has one from each of the two inputs and of the i nodes before it.
@@ -62,12 +61,12 @@ impl Preprocess {
         ins.extend(weights.iter().map(|&w| cx.weights[w]));
         let given = cx.mode == NormMode::Running;
         if given {
-            let stats = norm.running(cx);
-            ins.push(cx.tape.constant(stats));
+            let stats = Norm::running(&[norm], cx)?;
+            ins.push(cx.tape.constant(stats.reshape([3, stats.shape().last()])));
         }
         let y = cx.tape.apply(ReluConvNorm { halve: matches!(self, Self::Halve(_)), given }, &ins)?;
         let (stats, shape) = (cx.tape.saved(y, 0).clone(), cx.tape.shape(y));
-        norm.observe(cx, &stats, shape.count() / shape.last());
+        Norm::observe(&[norm], cx, &stats, shape.count() / shape.last())?;
         Ok(y)
     }
 }
@@ -118,7 +117,12 @@ impl FusedCell {
                 norms.extend(fused.norms);
             }
         }
-        Some(Self { spec: Arc::new(Spec::new(nodes, &candidates)), weights, norms })
+        // their running statistics are read and moved all at once
+        Norm::follow_each_other(&norms).then(|| Self {
+            spec: Arc::new(Spec::new(nodes, &candidates)),
+            weights,
+            norms,
+        })
     }
 
     fn forward(&self, cx: &mut Context, states: [Var; 2], mix: Var) -> Result<Var> {
@@ -126,16 +130,12 @@ impl FusedCell {
         ins.extend(self.weights.iter().map(|&w| cx.weights[w]));
         let given = cx.mode == NormMode::Running && !self.norms.is_empty();
         if given {
-            let stats: Vec<Tensor> = self.norms.iter().map(|norm| norm.running(cx)).collect();
-            let stats = Tensor::stack(&stats)?;
+            let stats = Norm::running(&self.norms, cx)?;
             ins.push(cx.tape.constant(stats));
         }
         let y = cx.tape.apply(MixedCell { spec: self.spec.clone(), given }, &ins)?;
         let (stats, shape) = (cx.tape.saved(y, 0).clone(), cx.tape.shape(y));
-        let c = stats.shape().last();
-        for (k, norm) in self.norms.iter().enumerate() {
-            norm.observe(cx, &stats.view(3 * k * c, [3, c]), shape.count() / shape.last());
-        }
+        Norm::observe(&self.norms, cx, &stats, shape.count() / shape.last())?;
         Ok(y)
     }
 }

@@ -4,6 +4,7 @@
 //! checkpoints are one call each, and no network is ever copied.
 
 use super::{Tape, Var};
+use crate::device::cuda::{Cuda, THREADS};
 use crate::device::random::{Purpose, stream};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Shape, Tensor};
@@ -123,15 +124,45 @@ impl ParamSet {
             .collect()
     }
     /// Gathers one tensor a parameter into a flat buffer of the same layout.
-    pub fn gather(layout: &Layout, parts: &[Tensor]) -> Tensor {
-        let dtype = parts.first().map_or(DType::F32, Tensor::dtype);
-        let mut flat = Tensor::scratch([layout.count], dtype);
-        crate::on_plain!(dtype, R => {
+    pub fn gather(layout: &Layout, parts: &[Tensor]) -> Result<Tensor> {
+        let Some(first) = parts.first() else { return Ok(Tensor::zeros([layout.count], DType::F32)) };
+        let mut flat = first.alike([layout.count], first.dtype())?;
+        if let Some(cuda) = first.cuda() {
+            gather_on(cuda, layout, parts, &flat)?;
+            return Ok(flat);
+        }
+        crate::on_plain!(first.dtype(), R => {
             let to = flat.make_mut::<R>();
             for (entry, part) in layout.entries.iter().zip(parts) {
                 to[entry.offset..][..entry.shape.count()].copy_from_slice(part.as_slice::<R>());
             }
         });
-        flat
+        Ok(flat)
     }
+}
+
+/// Tensors of one launch of `gather_f32` (kernels/optim.cu).
+const GATHERED: usize = 128;
+
+#[repr(C)]
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+struct Gather {
+    from: [u64; GATHERED],
+    start: [i32; GATHERED],
+    count: [i32; GATHERED],
+}
+
+fn gather_on(cuda: &Cuda, layout: &Layout, parts: &[Tensor], flat: &Tensor) -> Result<()> {
+    for (entries, parts) in layout.entries.chunks(GATHERED).zip(parts.chunks(GATHERED)) {
+        let mut gather: Gather = bytemuck::Zeroable::zeroed();
+        for (k, (entry, part)) in entries.iter().zip(parts).enumerate() {
+            gather.from[k] = part.address();
+            gather.start[k] = entry.offset as i32;
+            gather.count[k] = part.count() as i32;
+        }
+        let most = parts.iter().map(Tensor::count).max().unwrap_or(0);
+        let blocks = [most.div_ceil(THREADS).clamp(1, 64), parts.len(), 1];
+        cuda.launch("gather_f32", blocks, THREADS, 0, &[&flat.address(), &gather])?;
+    }
+    Ok(())
 }

@@ -1,5 +1,6 @@
 //! Golden files computed by PyTorch: every key of each, in both precisions and on both paths.
 
+use oche::device::Device;
 use oche::run::parity;
 use oche::tensor::DType;
 use std::path::PathBuf;
@@ -20,7 +21,7 @@ fn golden_files_are_reproduced() {
     assert!(!files.is_empty(), "{} has no golden file", folder.display());
     let ways = [(DType::F64, true), (DType::F64, false), (DType::F32, true), (DType::F32, false)];
     for (file, (dtype, fused)) in files.iter().flat_map(|f| ways.map(|way| (f, way))) {
-        let rows = parity::compare(file, dtype, fused).unwrap();
+        let rows = parity::compare(file, dtype, fused, &Device::Cpu).unwrap();
         assert!(rows.len() >= 10, "{}: {} groups", file.display(), rows.len());
         for row in rows {
             assert!(row.passes(), "{}, {dtype:?}, fused {fused}: {row:?}", file.display());

@@ -58,8 +58,8 @@ impl Scene {
             Pass::run(s.net(), (weights, alphas), batch, &mut running, false, want).unwrap()
         };
         let step = pass(&s.weights.flat, &self.train, true).weights.unwrap();
-        let moved = s.hyper.sgd.virtual_step(&s.weights.flat, &s.momentum, &step, XI);
-        pass(&moved, &self.valid, false).loss
+        let moved = s.hyper.sgd.virtual_step(&s.weights.flat, &s.momentum, &step, &XI.into()).unwrap();
+        pass(&moved, &self.valid, false).loss().unwrap()
     }
     /// The slope of the unrolled loss along `direction`, by the first step within which it has no kink.
     fn slope(&self, direction: &[Tensor]) -> Option<f64> {
@@ -214,7 +214,7 @@ fn without_kinks_the_agreement_is_tight_and_the_error_of_second_order_quadratic(
 #[test]
 fn probing_changes_nothing() {
     let mut scene = Scene::cnn(3, 2, &CANDIDATES[..8], HEAVY, 4, 1);
-    scene.searcher.weight_step(&scene.train, XI).unwrap(); // so that the statistics are not as they start
+    scene.searcher.weight_step(&scene.train, &XI.into()).unwrap(); // so that the statistics are not as they start
     let state = |s: &Searcher| {
         let norms = s.net().norms().len();
         let running = (0..norms).flat_map(|i| s.running.get(i));
@@ -261,7 +261,7 @@ fn with_mix(net: &CnnSupernet, params: &ParamSet, mix: &[Tensor]) -> (Tensor, Te
     let y = net.forward(&mut cx, images, &mix).unwrap();
     let s = tape.apply(oche::ops::pointwise::Dot, &[y, y]).unwrap();
     let grads = tape.grad(s, &weights).unwrap();
-    (tape.value(y).clone(), ParamSet::gather(net.layout(), &grads))
+    (tape.value(y).clone(), ParamSet::gather(net.layout(), &grads).unwrap())
 }
 
 #[test]
@@ -281,8 +281,10 @@ fn a_one_hot_mix_is_that_operation_alone() {
         };
         let places: Vec<usize> = alone.layout().entries.iter().map(|e| place(&e.name)).collect();
         let slices: Vec<Tensor> = places.iter().map(|&p| params.slice(p)).collect();
-        let small =
-            ParamSet { layout: alone.layout().clone(), flat: ParamSet::gather(alone.layout(), &slices) };
+        let small = ParamSet {
+            layout: alone.layout().clone(),
+            flat: ParamSet::gather(alone.layout(), &slices).unwrap(),
+        };
         let matrices = |net: &CnnSupernet, hot: usize| -> Vec<Tensor> {
             let rows = |kind: &CellKind| {
                 let row = |_| (0..kind.candidates.len()).map(|j| f64::from(u8::from(j == hot)));
@@ -340,7 +342,7 @@ fn by_both(scene: &mut Scene) -> [Vec<Tensor>; 2] {
         Pass::run(s.net(), (weights, &s.alphas), batch, &mut running, false, want).unwrap()
     };
     let step = pass(&s.weights.flat, &scene.train, false).weights.unwrap();
-    let at = s.hyper.sgd.virtual_step(&s.weights.flat, &s.momentum, &step, XI);
+    let at = s.hyper.sgd.virtual_step(&s.weights.flat, &s.momentum, &step, &XI.into()).unwrap();
     let outer = pass(&at, &scene.valid, true);
     let (direct, v) = (outer.alphas.unwrap(), outer.weights.unwrap());
     [exact, recorded_product(scene, &direct, &v)]
@@ -400,7 +402,7 @@ fn the_plan_of_a_dual_pass() {
     let ((plain, peak), (dual, dual_peak)) = (plan(DType::F32), plan(DType::D32));
     assert_eq!(plain, dual);
     assert!(dual_peak as f64 > 1.8 * peak as f64 && dual_peak <= 2 * peak, "{dual_peak} {peak}"); // indices stay
-    let load = |order| Workload { order, batch: 4, image: [8, 8, 3] };
+    let load = |order| Workload { order, batch: 4, image: [8, 8, 3], precision: DType::F32 };
     let [second, exact] = [Order::Second, Order::Exact].map(|o| load(o).plan(&net).unwrap().counters.cost);
     assert_eq!(second.bytes(DType::F32), exact.bytes(DType::F32)); // one pass of twice the bytes for two
     assert_eq!(exact.flops - second.flops, plain.cost.flops);

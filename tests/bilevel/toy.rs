@@ -78,7 +78,7 @@ impl Point {
             weights: &weights,
             momentum: &momentum,
             sgd: self.sgd,
-            learning_rate: self.xi,
+            learning_rate: self.xi.into(),
             radius: self.radius,
         };
         f(&inner, &mut Toy { alpha })

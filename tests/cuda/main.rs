@@ -2,7 +2,12 @@
 
 mod cases;
 #[path = "../common/mod.rs"]
+#[allow(dead_code)]
 mod common;
+mod device;
+mod golden;
+mod search;
+mod supernet;
 
 use oche::device::Device;
 use oche::device::cuda::{Cuda, Mode};

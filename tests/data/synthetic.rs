@@ -5,7 +5,7 @@ use oche::data::augment::{Augment, fill};
 use oche::data::loader::batch;
 use oche::data::split::epoch_order;
 use oche::data::{Dataset, ImageSet, Request, load};
-use oche::nn::{Context, Conv2d, Linear, Norm, NormMode, RunningStats, Sgd, cosine};
+use oche::nn::{Context, Conv2d, Linear, Norm, NormMode, RunningStats, Scalar, Sgd, cosine};
 use oche::ops::cross_entropy::CrossEntropy;
 use oche::ops::pointwise::Relu;
 use oche::ops::pool::GlobalAvgPool;
@@ -137,8 +137,9 @@ fn conv_net_accuracy(data: &Dataset, epochs: usize) -> f64 {
             let logits = net.logits(&mut cx, images);
             let loss = tape.apply(CrossEntropy, &[logits, labels]).unwrap();
             let (grads, _) = tape.into_grad(loss, &vars).unwrap();
-            let gradient = ParamSet::gather(&layout, &grads);
-            sgd.step(&mut weights.flat, &mut momentum, &gradient, rate, 1.0);
+            let gradient = ParamSet::gather(&layout, &grads).unwrap();
+            sgd.step(&mut weights.flat, &mut momentum, &gradient, &rate.into(), &Scalar::Known(0.0), 0.0)
+                .unwrap();
         }
     }
     let test = data.test.as_ref().unwrap();

@@ -32,7 +32,7 @@ fn run_into(case: &Case, accumulate: bool, fill: &Tensor) -> Option<Tensor> {
         return None;
     }
     let mut value = fill.clone();
-    value.make_unique();
+    value.make_unique().unwrap();
     let mut out = Out { value: &mut value, saved: &mut [], accumulate };
     op.run(&xs.iter().collect::<Vec<_>>(), &mut out).unwrap();
     Some(value)

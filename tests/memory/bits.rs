@@ -37,7 +37,7 @@ fn steps(
         states.push(state(&s));
     }
     let pass = s.evaluate(&valid).unwrap();
-    reports.push(pass.loss);
+    reports.push(pass.loss().unwrap());
     states.push(vec![bits(&pass.logits)]);
     (states, reports)
 }

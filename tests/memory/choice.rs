@@ -1,16 +1,18 @@
 //! The choice of cells to recompute: it fits, a larger budget never recomputes more, and what cannot be is told.
 
 use super::common::small;
+use oche::device::Device;
 use oche::run::memory;
 use oche::search::{Order, Pass, Want, Workload};
 use oche::space::Supernet;
 use oche::space::cnn::{CnnConfig, CnnSupernet};
+use oche::tensor::DType;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 
 fn macs(load: &Workload, net: &CnnSupernet) -> u64 {
     let want = Want { weights: false, alphas: true };
-    Pass::plan(net, load.batch, load.image, want, oche::tensor::DType::F32).unwrap().0.cost.macs
+    Pass::plan(net, load.batch, load.image, want, DType::F32).unwrap().0.cost.macs
 }
 
 proptest! {
@@ -27,7 +29,7 @@ proptest! {
     ) {
         let config = CnnConfig { channels, fused, ..small(cells, nodes) };
         let mut net = CnnSupernet::new(&config).unwrap();
-        let load = Workload { order, batch: 8, image: [16, 16, 3] };
+        let load = Workload { order, batch: 8, image: [16, 16, 3], precision: DType::F32 };
         let all_kept = load.peak(&net).unwrap();
         let mut before = u64::MAX;
         for percent in (10..=100).step_by(6) {
@@ -51,9 +53,9 @@ proptest! {
 fn what_cannot_fit_is_told_in_one_sentence_with_the_batch_that_would() {
     let config = CnnConfig { channels: 8, cells: 5, ..Default::default() };
     let mut net = CnnSupernet::new(&config).unwrap();
-    let load = Workload { order: Order::Second, batch: 64, image: [32, 32, 3] };
+    let load = Workload { order: Order::Second, batch: 64, image: [32, 32, 3], precision: DType::F32 };
     let mut batch_that_fits = |budget| {
-        let what = memory::fit(&mut net, &load, budget, 0).unwrap_err().to_string();
+        let what = memory::fit(&mut net, &load, budget, 0, &Device::Cpu).unwrap_err().to_string();
         assert!(what.starts_with("run.memory_budget: is ") && !what.contains('\n'), "{what}");
         let batch = what.split("--batch-size ").nth(1).and_then(|rest| rest.split(' ').next()?.parse().ok());
         (what, batch)
@@ -62,6 +64,7 @@ fn what_cannot_fit_is_told_in_one_sentence_with_the_batch_that_would() {
     let batch: usize = batch.unwrap_or_else(|| panic!("{what}"));
     let (_, none) = batch_that_fits(1_000_000);
     assert_eq!(none, None);
-    let fits = |batch| memory::fit(&mut net, &Workload { batch, ..load }, 100_000_000, 0).is_ok();
+    let fits =
+        |batch| memory::fit(&mut net, &Workload { batch, ..load }, 100_000_000, 0, &Device::Cpu).is_ok();
     assert_eq!([batch, batch + 1].map(fits), [true, false]);
 }

@@ -28,7 +28,7 @@ fn flags() {
         ("--method darts1 --order exact", &["--method", "leave one of the two out"]),
         ("--memory-budget 9XB", &["run.memory_budget", "\"9XB\" is no size", "900MB"]),
         ("--memory-budget 1MB", &["run.memory_budget: is 1.0 MB", "need at least", "batches of 32"]),
-        ("--device cuda", &["run.device", "--device cpu"]),
+        ("--device cuda", &["device: there is no CUDA driver", "--device cpu"]),
         ("--data cifar", &["data.name", "cifar10"]),
         ("--data cifar10", &["data.dir", "--data-dir"]),
         ("--data-dir .", &["data.dir", "synthetic", "--data"]),

@@ -166,7 +166,7 @@ impl Arena {
             state.usage.held -= size;
             // SAFETY: this arena's own, with no piece of it alive. The driver waits for work that still uses it.
             // An error here is one of earlier work, which the next call reports.
-            drop(unsafe { result::free_sync(start) });
+            let _ = unsafe { result::free_sync(start) };
         }
     }
 }

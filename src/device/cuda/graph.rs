@@ -29,7 +29,7 @@ impl Cuda {
         // SAFETY: a graph that the driver just gave, and that is not used after.
         let executable = unsafe {
             let executable = result::graph::instantiate(graph, sys::CUgraphInstantiate_flags(0));
-            drop(result::graph::destroy(graph));
+            let _ = result::graph::destroy(graph);
             executable.map_err(failed("prepare a captured step"))?
         };
         Ok((Graph { executable, cuda: self.clone(), arena: own }, result))
@@ -47,7 +47,7 @@ impl Cuda {
             (Ok(done), Ok(graph)) if !graph.is_null() => return Ok((graph, done)),
             (Err(error), Ok(graph)) if !graph.is_null() => {
                 // SAFETY: nobody else knows this graph.
-                drop(unsafe { result::graph::destroy(graph) });
+                let _ = unsafe { result::graph::destroy(graph) };
                 Err(error)
             }
             (Err(error), _) => Err(error),
@@ -77,7 +77,7 @@ impl Drop for Graph {
         // the work must be done before its memory goes; an error is one of that work, which its user has seen
         drop(self.cuda.synchronize());
         // SAFETY: not launched any more.
-        drop(unsafe { result::graph::exec_destroy(self.executable) });
+        let _ = unsafe { result::graph::exec_destroy(self.executable) };
     }
 }
 

@@ -259,8 +259,11 @@ fn info(ordinal: usize, device: sys::CUdevice) -> Result<Info> {
 /// The binary where it was compiled for this kind of device, else the text that the driver compiles.
 fn load(image: &Image, capability: [usize; 2]) -> Result<Module> {
     let bytes = image.cubin.filter(|_| capability == [9, 0]).unwrap_or(image.ptx);
+    // machine code is a structure: a copy that is aligned as one
+    let mut aligned = vec![0u64; bytes.len().div_ceil(size_of::<u64>())];
+    bytemuck::cast_slice_mut(&mut aligned)[..bytes.len()].copy_from_slice(bytes);
     // SAFETY: a whole image: the text ends in a zero byte, the binary knows its length.
-    let module = unsafe { result::module::load_data(bytes.as_ptr().cast()) };
+    let module = unsafe { result::module::load_data(aligned.as_ptr().cast()) };
     let module = module.map_err(|e| refused(&format!("load the kernels of {}", image.name), e))?;
     Ok(Module(module))
 }

@@ -4,6 +4,7 @@ use super::SearchConfig;
 use super::keys::not_known;
 use crate::data::{IMAGE_SIZES, NAMES, SYNTHETIC_IMAGES};
 use crate::error::{Error, Result};
+use crate::run::device::Wanted;
 use crate::space::genotype::CANDIDATES;
 
 const SPACES: [&str; 1] = ["darts-cnn"];
@@ -17,7 +18,11 @@ impl SearchConfig {
         self.check_rates()?;
         one_of("run.fusion", &self.run.fusion, &["on", "off"])?;
         self.memory_budget()?;
-        check_device(&self.run.device)
+        one_of("run.precision", &self.run.precision, &["f32", "bf16"])?;
+        let wanted = self.device()?;
+        require(self.run.precision == "f32" || wanted != Wanted::Cpu, "run.precision", || {
+            "bf16 is stored on CUDA devices only; take f32, or another --device".into()
+        })
     }
 
     fn check_data(&self) -> Result<()> {
@@ -135,20 +140,6 @@ impl SearchConfig {
         not_negative("alpha.weight_decay", alpha.weight_decay)?;
         not_negative("alpha.init_scale", alpha.init_scale)
     }
-}
-
-fn check_device(device: &str) -> Result<()> {
-    let cuda = match device.strip_prefix("cuda") {
-        Some("") => true,
-        Some(number) => number.strip_prefix(':').is_some_and(|n| n.parse::<u32>().is_ok()),
-        None => false,
-    };
-    require(!cuda, "run.device", || {
-        format!("{device} was asked for, but this build has no CUDA backend; use --device cpu or auto")
-    })?;
-    require(["auto", "cpu"].contains(&device), "run.device", || {
-        format!("\"{device}\" is no device; use auto, cpu or cuda[:N]")
-    })
 }
 
 fn require(holds: bool, key: &str, what: impl FnOnce() -> String) -> Result<()> {

@@ -4,10 +4,12 @@ mod check;
 pub(super) mod file;
 pub mod keys;
 
+use super::device::Wanted;
 use super::memory;
 use crate::error::{Error, Result};
 pub use crate::search::Order;
 use crate::space::genotype::CANDIDATES;
+use crate::tensor::DType;
 use keys::{KEYS, Key, show};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -85,6 +87,8 @@ pub struct Alpha {
 #[serde(deny_unknown_fields, default)]
 pub struct Run {
     pub device: String,
+    pub precision: String,
+    pub graph: bool,
     pub fusion: String,
     pub memory_budget: String,
     pub threads: usize,
@@ -152,6 +156,8 @@ impl Default for Run {
     fn default() -> Self {
         Self {
             device: "auto".into(),
+            precision: "f32".into(),
+            graph: true,
             fusion: "on".into(),
             memory_budget: "none".into(),
             threads: 0,
@@ -236,9 +242,13 @@ impl SearchConfig {
     pub fn memory_budget(&self) -> Result<Option<usize>> {
         memory::parse(&self.run.memory_budget).map_err(|what| Error::config("run.memory_budget", what))
     }
-    /// The device that `run.device` comes down to, as shown to the user, with the reason if it was chosen here.
-    pub fn device_label(&self) -> &'static str {
-        if self.run.device == "auto" { "cpu (auto: the only device of this build)" } else { "cpu" }
+    /// What `run.device` asks for.
+    pub fn device(&self) -> Result<Wanted> {
+        self.run.device.parse().map_err(|what: String| Error::config("run.device", what))
+    }
+    /// What images are stored as on a device.
+    pub fn precision(&self) -> DType {
+        if self.run.precision == "bf16" { DType::BF16 } else { DType::F32 }
     }
 }
 
