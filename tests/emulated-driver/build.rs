@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::SystemTime;
 use std::{env, fs, thread};
 
-/// Warnings of the compiler are shown; these two are about nothing that goes wrong.
-const FLAGS: [&str; 12] = [
+/// Warnings of the compiler are shown, but for three that are about nothing that goes wrong.
+const FLAGS: [&str; 13] = [
     "-std=c++20",
     "-O2",
     "-g1", // a fault names its line
@@ -20,7 +20,11 @@ const FLAGS: [&str; 12] = [
     "-Wextra",
     "-Wno-unknown-pragmas",
     "-Wno-sign-compare",
+    "-Wno-unused-parameter",
 ];
+
+/// For kernels: an array's bounds and the alignment of what a pointer reaches are looked at, as a GPU looks at the latter.
+const CHECKS: &str = "-fsanitize=alignment,bounds";
 
 struct Unit {
     source: PathBuf,
@@ -35,6 +39,9 @@ fn main() {
     let folders = [kernels, here.join("kernels_for_tests"), here.join("emulator")];
     for folder in &folders {
         println!("cargo::rerun-if-changed={}", folder.display());
+    }
+    for variable in ["CXX", "CXXFLAGS"] {
+        println!("cargo::rerun-if-env-changed={variable}");
     }
 
     let mut flags: Vec<String> = FLAGS.map(String::from).to_vec();
@@ -52,10 +59,10 @@ fn main() {
     let units: Vec<Unit> =
         sources.into_iter().map(|source| Unit { object: object_for(&source, &out), source }).collect();
 
-    // whatever the flags are, an object is older than they are or was made with them
+    // an object is older than the flags or was made with them
     let stamp = out.join("flags");
-    let wanted = format!("{:?}", compiler());
-    if fs::read_to_string(&stamp).is_ok_and(|present| present == wanted) == false {
+    let wanted = format!("{:?} {CHECKS}", compiler());
+    if fs::read_to_string(&stamp).ok().as_ref() != Some(&wanted) {
         fs::write(&stamp, wanted).unwrap();
     }
     let newest_common = headers.iter().chain([&stamp]).map(|file| changed(file)).max().flatten();
@@ -105,6 +112,9 @@ fn compile_all(units: &[&Unit], compiler: impl Fn() -> Command + Sync) {
             scope.spawn(|| {
                 while let Some(unit) = units.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let mut command = compiler();
+                    if has_extension(&unit.source, &["cu"]) {
+                        command.arg(CHECKS);
+                    }
                     command.args(["-x", "c++", "-c", "-o"]).arg(&unit.object).arg(&unit.source);
                     run(command);
                 }
@@ -115,8 +125,13 @@ fn compile_all(units: &[&Unit], compiler: impl Fn() -> Command + Sync) {
 
 /// Ends the build with the compiler's words if it fails, and shows them if it warns.
 fn run(mut command: Command) {
-    let output =
-        command.output().unwrap_or_else(|error| panic!("cannot run {:?}: {error}", command.get_program()));
+    let output = command.output().unwrap_or_else(|error| {
+        eprintln!(
+            "cannot run {:?} ({error}): install g++, or name a C++ compiler in CXX",
+            command.get_program()
+        );
+        exit(1);
+    });
     let words = String::from_utf8_lossy(&output.stderr);
     if !output.status.success() {
         eprintln!("{words}");

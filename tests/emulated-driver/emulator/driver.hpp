@@ -29,6 +29,7 @@ namespace emulated {
     X(ERROR_NOT_READY, 600, "device not ready")                                                           \
     X(ERROR_ILLEGAL_ADDRESS, 700, "an illegal memory access was encountered")                             \
     X(ERROR_LAUNCH_OUT_OF_RESOURCES, 701, "too many resources requested for launch")                      \
+    X(ERROR_MISALIGNED_ADDRESS, 716, "misaligned address")                                                \
     X(ERROR_LAUNCH_FAILED, 719, "unspecified launch failure")                                             \
     X(ERROR_NOT_PERMITTED, 800, "operation not permitted")                                                \
     X(ERROR_NOT_SUPPORTED, 801, "operation not supported")                                                \

@@ -95,7 +95,7 @@ __forceinline__ Current& current() {
     return *reinterpret_cast<Current*>((frame | (stack_bytes - 1)) + 1 - sizeof(Current));
 }
 
-// Ends the launch with an error.
+// Ends the launch with an error; the words are copied.
 [[noreturn]] void fail(const char* why);
 
 void meet_block();

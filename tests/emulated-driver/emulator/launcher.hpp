@@ -23,7 +23,7 @@ struct Launch {
     size_t dynamic_bytes;
 };
 
-enum class Outcome { completed, failed, illegal_address };
+enum class Outcome { completed, failed, illegal_address, misaligned_address };
 
 // The kernel of this name, or null.
 const Kernel* find_kernel(std::string_view name);

@@ -138,20 +138,17 @@ size_t live_bytes(int device) {
 std::string describe(Address address) {
     constexpr size_t near = 1 << 20;
     std::lock_guard lock(mutex);
-    auto tell = [](size_t distance, const char* where, const Allocation& of) {
-        return " (" + std::to_string(distance) + " bytes " + where + " of an allocation of " + std::to_string(of.bytes) + ")";
-    };
     for (const Retired& old : retired) {
         if (address - reinterpret_cast<Address>(old.pages) < old.bytes) return " (it was freed)";
     }
-    if (auto below = at_or_below(address); below != allocations.end()) {
-        const Address end = below->first + below->second.bytes;
-        if (address - end < near) return tell(address - end, "past the end", below->second);
-    }
-    if (auto above = allocations.upper_bound(address); above != allocations.end()) {
-        if (above->first - address < near) return tell(above->first - address, "before the start", above->second);
-    }
-    return "";
+    auto below = at_or_below(address), above = allocations.upper_bound(address);
+    size_t past = near, before = near;
+    if (below != allocations.end()) past = address - (below->first + below->second.bytes);
+    if (above != allocations.end()) before = above->first - address;
+    if (std::min(past, before) >= near) return "";
+    const bool is_past = past < before;
+    return " (" + std::to_string(is_past ? past : before) + (is_past ? " bytes past the end" : " bytes before the start") +
+           " of an allocation of " + std::to_string((is_past ? below : above)->second.bytes) + ")";
 }
 
 }  // namespace emulated::memory

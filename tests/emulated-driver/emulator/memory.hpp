@@ -23,7 +23,7 @@ size_t bytes_at(Address start);
 
 size_t live_bytes(int device);
 
-// Where an address lies with respect to the allocation next to it: " (4 bytes past the end of ...)", or nothing.
+// What is near an address: " (4 bytes past the end of an allocation of 256)", " (it was freed)", or nothing.
 std::string describe(Address address);
 
 }  // namespace emulated::memory

@@ -124,6 +124,7 @@ Result run_kernel(const Launch& launch) {
     switch (run(launch)) {
     case Outcome::completed: return SUCCESS;
     case Outcome::illegal_address: return fail_device(ERROR_ILLEGAL_ADDRESS);
+    case Outcome::misaligned_address: return fail_device(ERROR_MISALIGNED_ADDRESS);
     case Outcome::failed: break;
     }
     return fail_device(ERROR_LAUNCH_FAILED);

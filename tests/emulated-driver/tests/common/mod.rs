@@ -28,10 +28,15 @@ impl Gpu {
         let turn = turn();
         bind_device();
         let image = c"// any text";
-        let stream = stream::create(stream::StreamKind::NonBlocking).unwrap();
+        let stream = Gpu::stream();
         // SAFETY: the image ends in a zero
         let module = unsafe { module::load_data(image.as_ptr().cast()).unwrap() };
         Gpu { stream, module, _turn: turn }
+    }
+
+    /// Another stream.
+    pub fn stream() -> CUstream {
+        stream::create(stream::StreamKind::NonBlocking).unwrap()
     }
 
     pub fn function(&self, name: &str) -> CUfunction {
