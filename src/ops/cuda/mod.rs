@@ -4,7 +4,9 @@
 //! Images are `F32` or `BF16`; parameters, their gradients and statistics are `F32`. Every sum has one order, so the
 //! same inputs give the same bits every time.
 
+pub mod cell;
 pub mod pointwise;
+pub mod preprocess;
 
 use crate::device::cuda::{Argument, Cuda};
 use crate::error::{Error, Result};
@@ -13,7 +15,7 @@ use crate::tensor::{DType, Tensor};
 
 /// The kernel of this name for images of type `$dtype`.
 macro_rules! kernel {
-    ($dtype:expr, $name:literal) => {
+    ($dtype:expr, $name:expr) => {
         match $dtype {
             $crate::tensor::DType::F32 => Ok(concat!($name, "_f32")),
             $crate::tensor::DType::BF16 => Ok(concat!($name, "_bf16")),
