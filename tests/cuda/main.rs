@@ -5,6 +5,7 @@ mod cases;
 #[allow(dead_code)]
 mod common;
 mod device;
+mod fused;
 mod golden;
 mod search;
 mod supernet;
