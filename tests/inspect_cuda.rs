@@ -78,7 +78,10 @@ fn emulated_benches_measure_every_part() {
     for row in rows("steps") {
         assert!(row["median"].as_f64() > Some(0.0) && row["launches"].as_u64() > Some(0), "{row}");
     }
-    let kinds: Vec<_> = rows("steps").iter().map(|row| format!("{} {}", row["type"], row["mode"])).collect();
+    let kind = |row: &serde_json::Value| {
+        ["type", "mode"].map(|key| row[key].as_str().unwrap_or_default().to_owned()).join(" ")
+    };
+    let kinds: Vec<String> = rows("steps").iter().map(kind).collect();
     assert_eq!(kinds, ["f32 eager", "f32 graph", "bf16 eager", "bf16 graph"]);
     assert!(said.contains("a search step, C = 2, 3 cells"), "{said}");
     fails(Some(driver.path()), "bench --batch 1", &["--batch", "at least 2"]);
