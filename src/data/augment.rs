@@ -20,14 +20,14 @@ pub struct Augment {
 /// What to do to a batch, and what its random numbers are a function of: seed, epoch and step.
 pub type Draw<'a> = (&'a Augment, u64, u64, u64);
 
-const NOTHING: Augment = Augment { crop_padding: 0, flip: false, cutout: None };
+pub(super) const NOTHING: Augment = Augment { crop_padding: 0, flip: false, cutout: None };
 
 /// The random numbers of one image.
 #[derive(Clone, Copy, Default)]
-struct Placement {
-    crop: [usize; 2], // top left corner of the window in the padded image: row, column
-    flip: bool,
-    cutout: [usize; 2], // centre of the square: row, column
+pub(super) struct Placement {
+    pub crop: [usize; 2], // top left corner of the window in the padded image: row, column
+    pub flip: bool,
+    pub cutout: [usize; 2], // centre of the square: row, column
 }
 
 /// Writes the images `indices` of `set` to `out`, `(N, height, width, channels)`, normalised to `(x / 255 - mean) /
@@ -38,8 +38,9 @@ struct Placement {
 /// Panics on an index beyond the last image or an `out` of another length.
 pub fn fill<R: Real>(set: &ImageSet, indices: &[usize], augment: Option<Draw>, out: &mut [R]) {
     assert_eq!(out.len(), indices.len() * set.image_len(), "length of the batch");
+    let size = [set.height, set.width];
     let (augment, placements) = match augment {
-        Some(draw) => (draw.0, placements(set, indices.len(), draw)),
+        Some(draw) => (draw.0, placements(size, indices.len(), draw)),
         None => (&NOTHING, vec![Placement::default(); indices.len()]),
     };
     let levels = levels::<R>(set);
@@ -53,20 +54,24 @@ pub fn fill<R: Real>(set: &ImageSet, indices: &[usize], augment: Option<Draw>, o
     );
 }
 
-/// Draws for all images in one stream, in order. What is not used is drawn too, so that switching cutout on does not
+/// Draws for all images, of `size` rows and columns, in one stream, in order. What is not used is drawn too, so that switching cutout on does not
 /// move the crops.
-fn placements(set: &ImageSet, count: usize, (augment, seed, epoch, step): Draw) -> Vec<Placement> {
+pub(super) fn placements(
+    size: [usize; 2],
+    count: usize,
+    (augment, seed, epoch, step): Draw,
+) -> Vec<Placement> {
     let mut rng = stream(seed, Purpose::Augment, epoch, step);
     let mut place = || Placement {
         crop: [(); 2].map(|()| rng.random_range(0..=2 * augment.crop_padding as u32) as usize),
         flip: rng.random::<bool>() && augment.flip,
-        cutout: [set.height, set.width].map(|extent| rng.random_range(0..extent as u32) as usize),
+        cutout: size.map(|extent| rng.random_range(0..extent as u32) as usize),
     };
     (0..count).map(|_| place()).collect()
 }
 
 /// For every channel, what each of the 256 pixel values becomes.
-fn levels<R: Real>(set: &ImageSet) -> Vec<[R; 256]> {
+pub(super) fn levels<R: Real>(set: &ImageSet) -> Vec<[R; 256]> {
     let level = |mean: f32, std: f32, x: usize| R::of((x as f64 / 255.0 - mean as f64) / std as f64);
     set.mean.iter().zip(&set.std).map(|(&mean, &std)| std::array::from_fn(|x| level(mean, std, x))).collect()
 }

@@ -6,6 +6,7 @@ mod files;
 mod folder;
 mod idx;
 pub mod loader;
+pub mod resident;
 mod resize;
 pub mod split;
 mod synthetic;

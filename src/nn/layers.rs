@@ -2,11 +2,13 @@
 
 use super::Context;
 use crate::error::Result;
+use crate::ops::cast::Cast;
 use crate::ops::channel::ChannelShift;
 use crate::ops::conv::{Conv, Geometry};
 use crate::ops::matmul::MatMul;
 use crate::ops::window::Window;
 use crate::tape::{Builder, Init, Var};
+use crate::tensor::DType;
 
 /// A convolution without bias.
 #[derive(Clone, Debug)]
@@ -60,6 +62,11 @@ impl Linear {
     }
     pub fn forward(&self, cx: &mut Context, x: Var) -> Result<Var> {
         let product = MatMul { transpose: [false, true] };
+        // images may be stored in BF16, products of matrices are not
+        let x = match cx.tape.dtype(x) {
+            DType::BF16 => cx.tape.apply(Cast(DType::F32), &[x])?,
+            _ => x,
+        };
         let y = cx.tape.apply(product, &[x, cx.weights[self.weight]])?;
         cx.tape.apply(ChannelShift, &[y, cx.weights[self.bias]])
     }

@@ -145,7 +145,7 @@ impl RunningStats {
             let [mean, variance] = self.get(first + k);
             fixed_statistics(&mean, &variance)
         };
-        Tensor::stack(&(0..norms).map(row).collect::<Vec<_>>())
+        Tensor::stack(&(0..norms).map(row).collect::<Result<Vec<_>>>()?)
     }
     /// Moves `norms` normalisations of one size from `first` on towards the saved statistics, (norms, 3, C), of a batch
     /// of `count` values a channel.

@@ -8,6 +8,7 @@
 //! [`BatchNormGradGrad`]. Ioffe and Szegedy, arXiv 1502.03167.
 
 use super::cpu::channel::{Moments, Product, WithNormalised, apply, apply2, sums};
+use super::cuda::batch_norm as twin;
 use super::pointwise::same;
 use crate::error::{Error, Result};
 use crate::on_real;
@@ -33,12 +34,15 @@ impl Op for BatchNorm {
         Ok(ins[0])
     }
     fn saves(&self, ins: &[Shape]) -> Vec<Saved> {
-        vec![Saved::Real(Shape::from([3, ins[0].last()]))]
+        vec![Saved::Exact(Shape::from([3, ins[0].last()]))]
     }
     fn cost(&self, ins: &[Shape]) -> Cost {
         Cost::pointwise(ins, ins[0], 7)
     }
     fn run(&self, ins: &[&Tensor], out: &mut Out) -> Result<()> {
+        if let Some(cuda) = out.value.cuda().cloned() {
+            return twin::forward(&cuda, ins[0], out);
+        }
         on_real!(out.value.dtype(), R => {
             let x = ins[0].as_slice::<R>();
             let c = ins[0].shape().last();
@@ -70,14 +74,17 @@ fn statistics<R: Real>(x: &[R], c: usize, to: &mut [R]) {
 }
 
 /// Statistics held fixed, in the form that [`BatchNorm`] saves.
-pub fn fixed_statistics(mean: &Tensor, variance: &Tensor) -> Tensor {
+pub fn fixed_statistics(mean: &Tensor, variance: &Tensor) -> Result<Tensor> {
+    if let Some(cuda) = mean.cuda() {
+        return twin::fixed_statistics(cuda, mean, variance);
+    }
     let c = mean.count();
     let mut stats = Tensor::scratch([3, c], mean.dtype());
     on_real!(mean.dtype(), R => {
         let rows = [mean.as_slice::<R>(), &rsqrt::<R>(variance), variance.as_slice::<R>()];
         stats.make_mut::<R>().chunks_exact_mut(c).zip(rows).for_each(|(to, from)| to.copy_from_slice(from));
     });
-    stats
+    Ok(stats)
 }
 
 /// Splits saved statistics into mean and r.
@@ -111,6 +118,9 @@ impl Op for BatchNormGrad {
         Cost::pointwise(ins, ins[0], 10)
     }
     fn run(&self, ins: &[&Tensor], out: &mut Out) -> Result<()> {
+        if let Some(cuda) = out.value.cuda().cloned() {
+            return twin::gradient(&cuda, ins, out);
+        }
         on_real!(out.value.dtype(), R => {
             let (g, x) = (ins[0].as_slice::<R>(), ins[1].as_slice::<R>());
             let (mean, r) = mean_and_r::<R>(ins[2]);
@@ -149,6 +159,9 @@ impl Op for BatchNormGradGrad {
         Cost::pointwise(ins, ins[0], 20)
     }
     fn run(&self, ins: &[&Tensor], out: &mut Out) -> Result<()> {
+        if let Some(cuda) = out.value.cuda().cloned() {
+            return twin::second(&cuda, ins, out);
+        }
         on_real!(out.value.dtype(), R => {
             let [v, g, x] = [0, 1, 2].map(|k| ins[k].as_slice::<R>());
             let (mean, r) = mean_and_r::<R>(ins[3]);
@@ -194,6 +207,9 @@ impl Op for Normalise {
         Cost::pointwise(ins, ins[0], 2)
     }
     fn run(&self, ins: &[&Tensor], out: &mut Out) -> Result<()> {
+        if let Some(cuda) = out.value.cuda().cloned() {
+            return twin::normalise(&cuda, ins, out);
+        }
         on_real!(out.value.dtype(), R => {
             let r = rsqrt::<R>(ins[2]);
             apply::<R>(ins[0], &[ins[1].as_slice(), &r], out, |x, p| (x - p[0]) * p[1]);
@@ -224,6 +240,9 @@ impl Op for NormaliseGrad {
         Cost::pointwise(ins, ins[0], 1)
     }
     fn run(&self, ins: &[&Tensor], out: &mut Out) -> Result<()> {
+        if let Some(cuda) = out.value.cuda().cloned() {
+            return twin::normalise_gradient(&cuda, ins, out);
+        }
         on_real!(out.value.dtype(), R => apply::<R>(ins[0], &[&rsqrt::<R>(ins[1])], out, |g, p| g * p[0]));
         Ok(())
     }

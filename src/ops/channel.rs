@@ -2,12 +2,14 @@
 //!
 //! Scale and shift are the affine part of batch norm; the shift is also the bias of a linear layer.
 
+use super::cast::Cast;
 use super::cpu::channel::{apply, reduce};
+use super::cuda::channel as twin;
 use super::pointwise::same;
 use crate::error::{Error, Result};
 use crate::on_real;
 use crate::tape::{Cost, Op, Out, Pullback};
-use crate::tensor::{Shape, Tensor};
+use crate::tensor::{DType, Shape, Tensor};
 
 fn with_channels(op: &'static str, x: Shape, c: Shape) -> Result<Shape> {
     if x.rank() == 0 || c.rank() != 1 || c.last() != x.last() {
@@ -16,8 +18,13 @@ fn with_channels(op: &'static str, x: Shape, c: Shape) -> Result<Shape> {
     Ok(x)
 }
 
+/// The result is an image like the first input.
+fn image(x: DType) -> DType {
+    x
+}
+
 macro_rules! channel_op {
-    ($(#[$doc:meta])* $op:ident, $name:literal, $flops:literal, $out:expr,
+    ($(#[$doc:meta])* $op:ident $twin:ident, $name:literal, $flops:literal, $out:expr, $dtype:expr,
      |$r:ident, $x:ident, $o:ident| $run:expr, |$cx:ident| $vjp:block) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug)]
@@ -29,11 +36,17 @@ macro_rules! channel_op {
             fn shape(&self, ins: &[Shape]) -> Result<Shape> {
                 ($out)(ins)
             }
+            fn dtype(&self, ins: &[DType]) -> DType {
+                ($dtype)(ins[0])
+            }
             fn cost(&self, ins: &[Shape]) -> Cost {
                 let out = self.shape(ins).unwrap_or(ins[0]);
                 Cost { flops: $flops * ins[0].count() as u64, ..Cost::pointwise(ins, out, 0) }
             }
             fn run(&self, $x: &[&Tensor], $o: &mut Out) -> Result<()> {
+                if let Some(cuda) = $o.value.cuda().cloned() {
+                    return twin::$twin(&cuda, $x, $o);
+                }
                 on_real!($o.value.dtype(), $r => $run);
                 Ok(())
             }
@@ -44,7 +57,7 @@ macro_rules! channel_op {
 
 channel_op!(
     /// (x, gamma) -> gamma_c x
-    ChannelScale, "channel_scale", 1, |s: &[Shape]| with_channels("channel_scale", s[0], s[1]),
+    ChannelScale scale, "channel_scale", 1, |s: &[Shape]| with_channels("channel_scale", s[0], s[1]), image,
     |R, x, out| {
         let c = x[1].as_slice::<R>();
         apply::<R>(x[0], &[c], out, |x, p| p[0] * x)
@@ -57,7 +70,7 @@ channel_op!(
 );
 channel_op!(
     /// (x, beta) -> x + beta_c
-    ChannelShift, "channel_shift", 1, |s: &[Shape]| with_channels("channel_shift", s[0], s[1]),
+    ChannelShift shift, "channel_shift", 1, |s: &[Shape]| with_channels("channel_shift", s[0], s[1]), image,
     |R, x, out| {
         let c = x[1].as_slice::<R>();
         apply::<R>(x[0], &[c], out, |x, p| x + p[0])
@@ -70,7 +83,7 @@ channel_op!(
 );
 channel_op!(
     /// (a, b) -> sum over all but the channels of a b, (C)
-    ChannelDot, "channel_dot", 2, |s: &[Shape]| same("channel_dot", s).map(|s| Shape::from([s.last()])),
+    ChannelDot dot, "channel_dot", 2, |s: &[Shape]| same("channel_dot", s).map(|s| Shape::from([s.last()])), DType::exact,
     |R, x, out| {
         let b = x[1].as_slice::<R>();
         reduce::<R>(x[0].as_slice::<R>(), Some(b), out)
@@ -83,11 +96,14 @@ channel_op!(
 );
 channel_op!(
     /// x -> sum over all but the channels, (C)
-    ChannelSum, "channel_sum", 1, |s: &[Shape]| Ok(Shape::from([s[0].last()])),
+    ChannelSum sum, "channel_sum", 1, |s: &[Shape]| Ok(Shape::from([s[0].last()])), DType::exact,
     |R, x, out| reduce::<R>(x[0].as_slice::<R>(), None, out),
     |cx| {
-        let (x, g) = (cx.x(0), cx.g());
-        let shape = cx.tape().shape(x);
+        let (x, mut g) = (cx.x(0), cx.g());
+        let (shape, dtype) = (cx.tape().shape(x), cx.tape().dtype(x));
+        if cx.wants(0) && cx.tape().dtype(g) != dtype {
+            g = cx.tape().apply(Cast(dtype), &[g])?; // a sum over the image has more bits than the image
+        }
         cx.send(0, ChannelBroadcast(shape), &[g])
     }
 );
@@ -106,6 +122,9 @@ impl Op for ChannelBroadcast {
         Cost::pointwise(ins, self.0, 0)
     }
     fn run(&self, ins: &[&Tensor], out: &mut Out) -> Result<()> {
+        if let Some(cuda) = out.value.cuda().cloned() {
+            return twin::broadcast(&cuda, ins[0], out);
+        }
         let accumulate = out.accumulate;
         on_real!(out.value.dtype(), R => {
             let c = ins[0].as_slice::<R>();

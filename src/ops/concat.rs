@@ -1,5 +1,6 @@
 //! Joining tensors along the channels, and the pieces of the joined one.
 
+use super::cuda::concat as twin;
 use crate::error::{Error, Result};
 use crate::on_real;
 use crate::tape::{Cost, Op, Out, Pullback};
@@ -50,6 +51,9 @@ impl Op for Concat {
         Cost::pointwise(ins, self.shape(ins).unwrap_or(ins[0]), 0)
     }
     fn run(&self, ins: &[&Tensor], out: &mut Out) -> Result<()> {
+        if let Some(cuda) = out.value.cuda().cloned() {
+            return twin::concat(&cuda, ins, out);
+        }
         let (ct, add) = (out.value.shape().last(), out.accumulate);
         on_real!(out.value.dtype(), R => {
             let to = out.value.make_mut::<R>();
@@ -95,6 +99,9 @@ impl Op for ChannelSlice {
         Cost::pointwise(&[out], out, 0)
     }
     fn run(&self, ins: &[&Tensor], out: &mut Out) -> Result<()> {
+        if let Some(cuda) = out.value.cuda().cloned() {
+            return twin::slice(&cuda, ins[0], self.start, self.count, out);
+        }
         let (c, add) = (ins[0].shape().last(), out.accumulate);
         on_real!(out.value.dtype(), R => {
             let to = out.value.make_mut::<R>();
@@ -129,6 +136,9 @@ impl Op for ChannelPlace {
         Cost::pointwise(ins, with_last(ins[0], self.channels), 0)
     }
     fn run(&self, ins: &[&Tensor], out: &mut Out) -> Result<()> {
+        if let Some(cuda) = out.value.cuda().cloned() {
+            return twin::place(&cuda, ins[0], self.start, out);
+        }
         let (c, add) = (ins[0].shape().last(), out.accumulate);
         on_real!(out.value.dtype(), R => {
             let to = out.value.make_mut::<R>();

@@ -6,11 +6,12 @@
 //! derivatives, so all orders are covered by the three.
 
 use super::cpu::{conv, depthwise};
+use super::cuda::{conv as conv_twin, depthwise as depthwise_twin};
 use super::window::Window;
 use crate::error::{Error, Result};
 use crate::on_real;
 use crate::tape::{Cost, Op, Out, Pullback};
-use crate::tensor::{Shape, Tensor};
+use crate::tensor::{DType, Shape, Tensor};
 
 /// What is slid over the image, and whether channels mix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +64,12 @@ impl Op for Conv {
         Cost::products(ins, y, self.0.macs(y, ins[1]))
     }
     fn run(&self, ins: &[&Tensor], out: &mut Out) -> Result<()> {
+        if let Some(cuda) = out.value.cuda().cloned() {
+            return match self.0.depthwise {
+                true => depthwise_twin::forward(&cuda, &self.0.window, ins, out),
+                false => conv_twin::forward(&cuda, &self.0.window, ins, out),
+            };
+        }
         let (Geometry { window, .. }, dims, add) = (&self.0, image(ins[0]), out.accumulate);
         let channels = ins[1].shape().dims()[0];
         on_real!(out.value.dtype(), R => {
@@ -104,6 +111,12 @@ impl Op for ConvInput {
         Cost::products(ins, self.shape, self.geometry.macs(ins[0], ins[1]))
     }
     fn run(&self, ins: &[&Tensor], out: &mut Out) -> Result<()> {
+        if let Some(cuda) = out.value.cuda().cloned() {
+            return match self.geometry.depthwise {
+                true => depthwise_twin::input(&cuda, &self.geometry.window, ins, out),
+                false => conv_twin::input(&cuda, &self.geometry.window, ins, out),
+            };
+        }
         let (window, dims, add) = (&self.geometry.window, image(out.value), out.accumulate);
         let channels = ins[1].shape().dims()[0];
         on_real!(out.value.dtype(), R => {
@@ -141,10 +154,19 @@ impl Op for ConvWeight {
         }
         Ok(self.shape)
     }
+    fn dtype(&self, ins: &[DType]) -> DType {
+        ins[0].exact()
+    }
     fn cost(&self, ins: &[Shape]) -> Cost {
         Cost::products(ins, self.shape, self.geometry.macs(ins[1], self.shape))
     }
     fn run(&self, ins: &[&Tensor], out: &mut Out) -> Result<()> {
+        if let Some(cuda) = out.value.cuda().cloned() {
+            return match self.geometry.depthwise {
+                true => depthwise_twin::weight(&cuda, &self.geometry.window, ins, out),
+                false => conv_twin::weight(&cuda, &self.geometry.window, ins, out),
+            };
+        }
         let (window, dims, add) = (&self.geometry.window, image(ins[0]), out.accumulate);
         let channels = self.shape.dims()[0];
         on_real!(out.value.dtype(), R => {

@@ -2,6 +2,7 @@
 //!
 //! dL/dx = (softmax(x) - onehot) / N.
 
+use super::cuda::cross_entropy as twin;
 use super::pointwise::{Scale, ScaleBy, Sub};
 use super::softmax::Softmax;
 use crate::error::{Error, Result};
@@ -26,6 +27,10 @@ impl Op for CrossEntropy {
         Cost { flops: 4 * ins[0].count() as u64, ..Cost::pointwise(ins, Shape::from([]), 0) }
     }
     fn run(&self, ins: &[&Tensor], out: &mut Out) -> Result<()> {
+        of_labels(ins[1])?;
+        if let Some(cuda) = out.value.cuda().cloned() {
+            return twin::cross_entropy(&cuda, ins, out);
+        }
         let k = ins[0].shape().last();
         let labels = checked_labels(ins[1], k)?;
         on_real!(out.value.dtype(), R => {
@@ -71,6 +76,10 @@ impl Op for OneHot {
         Cost::pointwise(&ins[1..], ins[0], 0)
     }
     fn run(&self, ins: &[&Tensor], out: &mut Out) -> Result<()> {
+        of_labels(ins[1])?;
+        if let Some(cuda) = out.value.cuda().cloned() {
+            return twin::one_hot(&cuda, ins, out);
+        }
         let (k, add) = (ins[0].shape().last(), out.accumulate);
         let labels = checked_labels(ins[1], k)?;
         on_real!(out.value.dtype(), R => {
@@ -88,10 +97,17 @@ impl Op for OneHot {
     }
 }
 
-fn checked_labels(labels: &Tensor, classes: usize) -> Result<&[u32]> {
-    if labels.dtype() != DType::U32 {
-        return Err(Error::shape("cross_entropy", format!("labels must be U32, not {:?}", labels.dtype())));
+/// Fails if `labels` are no labels.
+fn of_labels(labels: &Tensor) -> Result<()> {
+    match labels.dtype() {
+        DType::U32 => Ok(()),
+        other => Err(Error::shape("cross_entropy", format!("labels must be U32, not {other:?}"))),
     }
+}
+
+/// The labels, in the host's memory, if all of them are classes. On a device nobody looks, since a captured step cannot
+/// tell: there the loss is NaN.
+fn checked_labels(labels: &Tensor, classes: usize) -> Result<&[u32]> {
     let labels = labels.as_slice::<u32>();
     match labels.iter().find(|&&l| l as usize >= classes) {
         Some(label) => Err(Error::shape("cross_entropy", format!("label {label} with {classes} classes"))),

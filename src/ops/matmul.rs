@@ -1,6 +1,7 @@
 //! Matrix product: y = A B with either factor transposed. A linear layer is x W^T and a channel shift.
 
 use super::cpu::gemm;
+use super::cuda::matmul as twin;
 use crate::error::{Error, Result};
 use crate::on_real;
 use crate::tape::{Cost, Op, Out, Pullback};
@@ -44,6 +45,9 @@ impl Op for MatMul {
     }
     fn run(&self, ins: &[&Tensor], out: &mut Out) -> Result<()> {
         let [m, k, n] = self.sizes(&[*ins[0].shape(), *ins[1].shape()])?;
+        if let Some(cuda) = out.value.cuda().cloned() {
+            return twin::matmul(&cuda, [m, k, n], self.transpose, ins, out);
+        }
         let ([ta, tb], add) = (self.transpose, out.accumulate);
         on_real!(out.value.dtype(), R => {
             let (a, b, y) = (ins[0].as_slice::<R>(), ins[1].as_slice::<R>(), out.value.make_mut::<R>());

@@ -2,6 +2,7 @@
 
 pub mod batch_norm;
 pub mod cases;
+pub mod cast;
 pub mod channel;
 pub mod concat;
 pub mod conv;

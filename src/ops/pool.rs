@@ -4,6 +4,7 @@
 //! the tap it came from (the first of equals, in row-major order); given the taps it is linear.
 
 use super::cpu::pool;
+use super::cuda::pool as twin;
 use super::window::Window;
 use crate::error::{Error, Result};
 use crate::on_real;
@@ -41,7 +42,7 @@ fn image(x: Shape) -> [usize; 4] {
 }
 
 macro_rules! window_op {
-    ($(#[$doc:meta])* $op:ident { $($field:ident: $t:ty),* }, $name:literal, |$self:ident, $s:ident| $shape:expr, |$r:ident, $x:ident, $out:ident| $run:expr, |$cx:ident| $vjp:block) => {
+    ($(#[$doc:meta])* $op:ident { $($field:ident: $t:ty),* }, $name:literal, |$self:ident, $s:ident| $shape:expr, $twin:ident, |$r:ident, $x:ident, $out:ident| $run:expr, |$cx:ident| $vjp:block) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug)]
         pub struct $op { pub window: Window, $(pub $field: $t),* }
@@ -57,6 +58,9 @@ macro_rules! window_op {
                 Cost { flops: (out.count().min(ins[0].count()) * self.window.taps()) as u64, ..Cost::pointwise(&ins[..1], out, 0) }
             }
             fn run(&$self, $x: &[&Tensor], $out: &mut Out) -> Result<()> {
+                if let Some(cuda) = $out.value.cuda().cloned() {
+                    return twin::$twin(&cuda, &$self.window, $x, $out);
+                }
                 on_real!($out.value.dtype(), $r => $run);
                 Ok(())
             }
@@ -85,6 +89,9 @@ impl Op for MaxPool {
         Cost { flops: (out.count() * self.window.taps()) as u64, ..Cost::pointwise(ins, out, 0) }
     }
     fn run(&self, ins: &[&Tensor], out: &mut Out) -> Result<()> {
+        if let Some(cuda) = out.value.cuda().cloned() {
+            return twin::max(&cuda, &self.window, ins, out);
+        }
         let index = out.saved[0].make_mut::<u8>();
         on_real!(out.value.dtype(), R => {
             let (x, y) = (ins[0].as_slice::<R>(), out.value.make_mut::<R>());
@@ -105,6 +112,7 @@ window_op!(
         let y = pooled(self.name(), &self.window, s[0])?;
         transposed(self.name(), y, &s[1..], y)
     },
+    max_gather,
     |R, x, out| {
         let add = out.accumulate;
         let dims = image(*x[0].shape());
@@ -122,6 +130,7 @@ window_op!(
         let y = pooled(self.name(), &self.window, self.shape)?;
         transposed(self.name(), y, s, self.shape)
     },
+    max_scatter,
     |R, x, out| {
         let (dims, add) = (image(self.shape), out.accumulate);
         pool::max_scatter(&self.window, dims, x[0].as_slice::<R>(), x[1].as_slice::<u8>(), out.value.make_mut::<R>(), add)
@@ -134,6 +143,7 @@ window_op!(
 window_op!(
     /// x -> mean of the taps inside the image
     AvgPool {}, "avg_pool", |self, s| pooled(self.name(), &self.window, s[0]),
+    avg,
     |R, x, out| {
         let (dims, add) = (image(*x[0].shape()), out.accumulate);
         pool::avg_forward(&self.window, dims, x[0].as_slice::<R>(), out.value.make_mut::<R>(), add)
@@ -150,6 +160,7 @@ window_op!(
         let y = pooled(self.name(), &self.window, self.shape)?;
         transposed(self.name(), y, s, self.shape)
     },
+    avg_grad,
     |R, x, out| {
         let (dims, add) = (image(self.shape), out.accumulate);
         pool::avg_input_grad(&self.window, dims, x[0].as_slice::<R>(), out.value.make_mut::<R>(), add)
@@ -176,6 +187,9 @@ impl Op for GlobalAvgPool {
         Cost { flops: ins[0].count() as u64, ..Cost::pointwise(ins, out, 0) }
     }
     fn run(&self, ins: &[&Tensor], out: &mut Out) -> Result<()> {
+        if let Some(cuda) = out.value.cuda().cloned() {
+            return twin::global_avg(&cuda, ins[0], out);
+        }
         let ([_, h, w, c], add) = (image(*ins[0].shape()), out.accumulate);
         on_real!(out.value.dtype(), R => {
             let (x, y) = (ins[0].as_slice::<R>(), out.value.make_mut::<R>());
@@ -216,6 +230,9 @@ impl Op for GlobalSpread {
         Cost::pointwise(ins, self.shape, 1)
     }
     fn run(&self, ins: &[&Tensor], out: &mut Out) -> Result<()> {
+        if let Some(cuda) = out.value.cuda().cloned() {
+            return twin::global_spread(&cuda, ins[0], out);
+        }
         let ([_, h, w, c], add) = (image(self.shape), out.accumulate);
         on_real!(out.value.dtype(), R => {
             let (g, y) = (ins[0].as_slice::<R>(), out.value.make_mut::<R>());

@@ -1,5 +1,6 @@
 //! Softmax over the innermost extent: p_k = exp(x_k - max) / sum;  dx = p (g - <p, g>).
 
+use super::cuda::softmax as twin;
 use super::pointwise::same;
 use crate::error::{Error, Result};
 use crate::on_real;
@@ -7,7 +8,7 @@ use crate::tape::{Cost, Op, Out, Pullback};
 use crate::tensor::{Real, Shape, Tensor, Wide};
 
 macro_rules! row_op {
-    ($(#[$doc:meta])* $op:ident, $name:literal, |$row:ident, $y:ident| $run:expr, |$cx:ident| $vjp:block) => {
+    ($(#[$doc:meta])* $op:ident $twin:ident, $name:literal, |$row:ident, $y:ident| $run:expr, |$cx:ident| $vjp:block) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug)]
         pub struct $op;
@@ -22,6 +23,9 @@ macro_rules! row_op {
                 Cost::pointwise(ins, ins[0], 4)
             }
             fn run(&self, ins: &[&Tensor], out: &mut Out) -> Result<()> {
+                if let Some(cuda) = out.value.cuda().cloned() {
+                    return twin::$twin(&cuda, ins, out);
+                }
                 let (k, add) = (ins[0].shape().last(), out.accumulate);
                 on_real!(out.value.dtype(), R => {
                     // rows are short (candidates, classes): computed in double precision, which also serves f32
@@ -57,7 +61,7 @@ fn softmax<W: Wide>(x: &[W], y: &mut [W]) {
 
 row_op!(
     /// x -> p
-    Softmax, "softmax", |row, y| {
+    Softmax softmax, "softmax", |row, y| {
         softmax(row(0), &mut y);
     },
     |cx| {
@@ -67,7 +71,7 @@ row_op!(
 );
 row_op!(
     /// (p, g) -> p (g - <p, g>)
-    SoftmaxGrad, "softmax_grad", |row, y| {
+    SoftmaxGrad gradient, "softmax_grad", |row, y| {
         let (p, g) = (row(0), row(1));
         let mean = dot(p, g);
         y.iter_mut().zip(p.iter().zip(g)).for_each(|(y, (&p, &g))| *y = p * (g - mean));
@@ -80,7 +84,7 @@ row_op!(
 );
 row_op!(
     /// (p, g, v) -> d/dp of <v, SoftmaxGrad(p, g)> = v (g - <p, g>) - g <p, v>
-    SoftmaxGradGrad, "softmax_grad_grad", |row, y| {
+    SoftmaxGradGrad second, "softmax_grad_grad", |row, y| {
         let (p, g, v) = (row(0), row(1), row(2));
         let (pg, pv) = (dot(p, g), dot(p, v));
         y.iter_mut().zip(g.iter().zip(v)).for_each(|(y, (&g, &v))| *y = v * (g - pg) - g * pv);

@@ -1,5 +1,6 @@
 //! Strided slice of images: x[:, o::s, o::s, :], and its transpose.
 
+use super::cuda::subsample as twin;
 use crate::error::{Error, Result};
 use crate::on_real;
 use crate::tape::{Cost, Op, Out, Pullback};
@@ -61,6 +62,9 @@ impl Op for Subsample {
         Cost::pointwise(&[out], out, 0)
     }
     fn run(&self, ins: &[&Tensor], out: &mut Out) -> Result<()> {
+        if let Some(cuda) = out.value.cuda().cloned() {
+            return twin::subsample(&cuda, self.0, ins[0], out);
+        }
         let (size, add) = (ins[0].shape().nhwc().unwrap_or([1; 4]), out.accumulate);
         let [_, h, w, c] = size;
         let small = out.value.count() / size[0];
@@ -98,6 +102,9 @@ impl Op for SubsampleGrad {
         Cost::pointwise(ins, self.shape, 0)
     }
     fn run(&self, ins: &[&Tensor], out: &mut Out) -> Result<()> {
+        if let Some(cuda) = out.value.cuda().cloned() {
+            return twin::gradient(&cuda, self.phase, ins[0], out);
+        }
         let (size, add) = (self.shape.nhwc().unwrap_or([1; 4]), out.accumulate);
         let [_, h, w, c] = size;
         let small = ins[0].count() / size[0];

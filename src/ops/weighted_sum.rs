@@ -6,12 +6,13 @@
 //! `dx_k = W[i_k] dy`;  `dW[i_k] = <dy, x_k>`.
 
 use super::cpu::elementwise::{CHUNK, map1};
+use super::cuda::weighted_sum as twin;
 use super::pointwise::same;
 use crate::device::simd::{Kernel, Vector, dispatch_widest};
 use crate::error::{Error, Result};
 use crate::on_real;
 use crate::tape::{Cost, Op, Out, Pullback};
-use crate::tensor::{Real, Shape, Tensor};
+use crate::tensor::{DType, Real, Shape, Tensor};
 use rayon::prelude::*;
 use std::rc::Rc;
 
@@ -48,10 +49,16 @@ impl Op for WeightedSum {
         inside(self.name(), &self.entries, ins[0])?;
         same(self.name(), &ins[1..])
     }
+    fn dtype(&self, ins: &[DType]) -> DType {
+        ins[1] // W may be more exact than the images
+    }
     fn cost(&self, ins: &[Shape]) -> Cost {
         Cost::pointwise(ins, ins[1], 2 * self.entries.len() as u64)
     }
     fn run(&self, ins: &[&Tensor], out: &mut Out) -> Result<()> {
+        if let Some(cuda) = out.value.cuda().cloned() {
+            return twin::weighted_sum(&cuda, &self.entries, ins, out);
+        }
         let accumulate = out.accumulate;
         on_real!(out.value.dtype(), R => {
             let weights = ins[0].as_slice::<R>();
@@ -122,6 +129,9 @@ impl Op for ScaleByEntry {
         Cost::pointwise(&ins[..1], ins[0], 1)
     }
     fn run(&self, ins: &[&Tensor], out: &mut Out) -> Result<()> {
+        if let Some(cuda) = out.value.cuda().cloned() {
+            return twin::scale_by_entry(&cuda, self.entry, ins, out);
+        }
         on_real!(out.value.dtype(), R => {
             let w = ins[1].as_slice::<R>()[self.entry];
             map1::<R>(ins[0], out, move |x| w * x);
@@ -156,11 +166,17 @@ impl Op for WeightGrad {
         same(self.name(), ins)?;
         Ok(self.shape)
     }
+    fn dtype(&self, ins: &[DType]) -> DType {
+        ins[0].exact()
+    }
     fn cost(&self, ins: &[Shape]) -> Cost {
         let flops = 2 * (self.entries.len() * ins[0].count()) as u64;
         Cost { flops, ..Cost::pointwise(ins, self.shape, 0) }
     }
     fn run(&self, ins: &[&Tensor], out: &mut Out) -> Result<()> {
+        if let Some(cuda) = out.value.cuda().cloned() {
+            return twin::weight_grad(&cuda, &self.entries, ins, out);
+        }
         let accumulate = out.accumulate;
         on_real!(out.value.dtype(), R => {
             let g = ins[0].as_slice::<R>();

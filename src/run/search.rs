@@ -11,6 +11,7 @@ use super::result;
 use super::state::{self, Position};
 use crate::data::augment::{Augment, Draw};
 use crate::data::loader::Batch;
+use crate::data::resident::Resident;
 use crate::data::{self, ImageSet, Request, loader, split};
 use crate::device::{Device, memory, profile};
 use crate::error::{Error, Result};
@@ -37,6 +38,8 @@ pub struct SearchRun {
     /// Keeps other searches out of the folder.
     _claim: Option<File>,
     images: ImageSet,
+    /// The same on the device, if it is not the CPU.
+    resident: Option<Resident>,
     /// Indices of the halves that train the weights and the alphas.
     halves: (Vec<usize>, Vec<usize>),
     searcher: Searcher,
@@ -124,7 +127,9 @@ impl SearchRun {
     ) -> Result<Self> {
         let mut searcher = searcher.on(&device.0)?;
         searcher.graphs = config.run.graph;
+        let resident = || Resident::new(&images, &device.0, config.search.batch_size);
         Ok(Self {
+            resident: device.0.cuda().map(|_| resident()).transpose()?,
             halves: split::split(images.len(), config.data.train_portion, config.search.seed),
             metrics: JsonLines::open(&folder.join(folder::METRICS))?,
             alphas: JsonLines::open(&folder.join(folder::ALPHAS))?,
@@ -275,7 +280,10 @@ impl SearchRun {
 
     /// The images `chosen`, where the search runs.
     fn batch(&self, chosen: &[usize], augment: Option<Draw>) -> Result<Batch> {
-        loader::batch(&self.images, chosen, augment, DType::F32)?.on(&self.device.0, self.config.precision())
+        match &self.resident {
+            Some(resident) => resident.batch(chosen, augment, self.config.precision()),
+            None => loader::batch(&self.images, chosen, augment, DType::F32),
+        }
     }
 
     fn show(&self) {

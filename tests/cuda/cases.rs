@@ -5,13 +5,13 @@ use oche::device::Device;
 use oche::ops::cases::{Case, cases};
 
 /// The cases whose name contains `OCHE_CASES`, if that is set: for work on one kernel.
-fn chosen() -> Vec<Case> {
+pub fn chosen() -> Vec<Case> {
     let part = std::env::var("OCHE_CASES").unwrap_or_default();
     cases().into_iter().filter(|case| case.name.contains(&part)).collect()
 }
 
 /// Sums in another order: a few units of the last of 24 bits, and as much again for each order of derivative.
-const TOLERANCE: [f64; 3] = [5e-6, 2e-5, 2e-4];
+pub const TOLERANCE: [f64; 3] = [5e-6, 2e-5, 2e-4];
 
 #[test]
 fn emulated_cases_agree_with_the_cpu() {

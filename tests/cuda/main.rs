@@ -1,13 +1,17 @@
 //! The CUDA backend against the CPU, on the emulated driver, or on a real one if `OCHE_REQUIRE_CUDA` is set.
 
+mod bf16;
 mod cases;
 #[path = "../common/mod.rs"]
 #[allow(dead_code)]
 mod common;
+mod data;
 mod device;
 mod fused;
 mod golden;
+mod image;
 mod search;
+mod sizes;
 mod supernet;
 
 use oche::device::Device;
@@ -43,10 +47,15 @@ fn projected(tape: &mut Tape, y: Var, k: u64) -> Var {
 
 /// The result of `case`, and the gradients of order 1 to 2 of a scalar of it in the inputs, on `device`.
 fn evaluate(case: &Case, seed: u64, order: u8, device: &Device) -> (Tensor, Vec<Tensor>) {
-    let mut tape = Tape::new();
     let drawn = case.draw(seed).unwrap();
-    let moved = drawn.iter().map(|x| x.to_dtype(DType::F32).unwrap().to_device(device).unwrap());
-    let vars: Vec<Var> = moved.map(|x| tape.leaf(x)).collect();
+    let inputs: Vec<Tensor> = drawn.iter().map(|x| x.to_dtype(DType::F32).unwrap()).collect();
+    evaluate_at(case, &inputs, order, device)
+}
+
+/// [`evaluate`] at given inputs.
+fn evaluate_at(case: &Case, inputs: &[Tensor], order: u8, device: &Device) -> (Tensor, Vec<Tensor>) {
+    let mut tape = Tape::new();
+    let vars: Vec<Var> = inputs.iter().map(|x| tape.leaf(x.to_device(device).unwrap())).collect();
     let y = case.run(&mut tape, &vars).unwrap_or_else(|e| panic!("{}: {e}", case.name));
     let value = tape.value(y).to_host().unwrap();
     if order == 0 {

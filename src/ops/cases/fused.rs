@@ -74,7 +74,7 @@ impl Cell {
             let mut ins = ins.to_vec();
             if op.given {
                 let draw = |k| super::draw(&of([c], Values::Positive), 3, k);
-                let norm = |k: u64| Ok(fixed_statistics(&draw(2 * k)?, &draw(2 * k + 1)?));
+                let norm = |k: u64| fixed_statistics(&draw(2 * k)?, &draw(2 * k + 1)?);
                 let stats = (0..op.spec.norms as u64).map(norm).collect::<Result<Vec<_>>>()?;
                 ins.push(super::constant(tape, &Tensor::stack(&stats)?, ins[0])?);
             }
@@ -107,7 +107,7 @@ impl Preprocess {
             let mut ins = ins.to_vec();
             if given {
                 let draw = |k| super::draw(&of([convs * share], Values::Positive), 3, k);
-                ins.push(super::constant(tape, &fixed_statistics(&draw(0)?, &draw(1)?), ins[0])?);
+                ins.push(super::constant(tape, &fixed_statistics(&draw(0)?, &draw(1)?)?, ins[0])?);
             }
             if reference { op.reference(tape, &ins) } else { tape.apply(op, &ins) }
         })

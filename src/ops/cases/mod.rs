@@ -105,10 +105,10 @@ fn draw(input: &Input, seed: u64, k: u64) -> Result<Tensor> {
     Tensor::from_f64(input.shape, &values, DType::F64)
 }
 
-/// `value` as a constant of `tape`, where `like` is, and of its element type if it is a floating-point tensor.
+/// `value` as a constant of `tape`, where `like` is; a floating-point tensor of the type of parameters beside it.
 fn constant(tape: &mut Tape, value: &Tensor, like: Var) -> Result<Var> {
     let value = match value.dtype() {
-        DType::F32 | DType::F64 => value.to_dtype(tape.dtype(like))?,
+        DType::F32 | DType::F64 => value.to_dtype(tape.dtype(like).exact())?,
         _ => value.clone(),
     };
     let value = value.to_device(&tape.value(like).device())?;

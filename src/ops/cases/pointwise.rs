@@ -1,6 +1,7 @@
 //! Cases of elementwise operations, matrix products, softmax and cross entropy.
 
 use super::{Case, Kind, any, constant, of};
+use crate::ops::cast::Cast;
 use crate::ops::cross_entropy::CrossEntropy;
 use crate::ops::matmul::MatMul;
 use crate::ops::pointwise::{Add, Copy, Dot, Mul, Relu, ReluGrad, Scale, ScaleBy, Sub};
@@ -57,6 +58,10 @@ pub(super) fn cases() -> Vec<Case> {
     }
     all.extend([matmul([1, 1, 1], [false; 2]), softmax(14, 8), softmax(3, 1), softmax(1, 33)]);
     all.extend([cross_entropy(4, 10), cross_entropy(1, 2), cross_entropy(3, 1)]);
+    all.push(Case::of("cast to its own type", [x], |tape, xs| {
+        let dtype = tape.dtype(xs[0]);
+        tape.apply(Cast(dtype), xs)
+    }));
     all.push(Case::of("one_hot is constant", [x], |tape, xs| {
         let labels = constant(tape, &Tensor::from_slice([3], &[4u32, 0, 2])?, xs[0])?;
         tape.apply(crate::ops::cross_entropy::OneHot, &[xs[0], labels])

@@ -4,9 +4,24 @@
 //! Images are `F32` or `BF16`; parameters, their gradients and statistics are `F32`. Every sum has one order, so the
 //! same inputs give the same bits every time.
 
+pub mod batch_norm;
+pub mod cast;
 pub mod cell;
+pub mod channel;
+pub mod concat;
+pub mod conv;
+pub mod cross_entropy;
+pub mod depthwise;
+pub mod matmul;
+mod parts;
 pub mod pointwise;
+pub mod pool;
 pub mod preprocess;
+pub mod softmax;
+pub mod subsample;
+mod walk;
+pub mod weighted_sum;
+mod window;
 
 use crate::device::cuda::{Argument, Cuda};
 use crate::error::{Error, Result};
@@ -30,6 +45,22 @@ pub(crate) fn unsupported(op: &str, dtype: DType) -> Error {
     Error::device(format!(
         "{op} has no kernel for {dtype:?}; a device computes in F32 and BF16, the CPU in all"
     ))
+}
+
+/// Fails unless all images are of one type.
+fn images(op: &str, x: &[&Tensor]) -> Result<()> {
+    match x.iter().find(|other| other.dtype() != x[0].dtype()) {
+        Some(other) => Err(Error::device(format!("{op} of both {:?} and {:?}", x[0].dtype(), other.dtype()))),
+        None => Ok(()),
+    }
+}
+
+/// Fails unless all are `F32`: parameters and statistics, and what has no kernel for other types.
+fn single(op: &str, x: &[&Tensor]) -> Result<()> {
+    match x.iter().find(|x| x.dtype() != DType::F32) {
+        Some(x) => Err(unsupported(op, x.dtype())),
+        None => Ok(()),
+    }
 }
 
 /// Element count and flags as kernels take them.

@@ -97,12 +97,19 @@ pub fn forward(
 
 /// The gradients that are wanted, from the result's gradient `ins[0]`, the result and its statistics; the forward's
 /// inputs follow.
-pub fn gradient(cuda: &Cuda, op: &ReluConvNormGrad, sizes: Sizes, ins: &[&Tensor], out: &mut Out) -> Result<()> {
+pub fn gradient(
+    cuda: &Cuda,
+    op: &ReluConvNormGrad,
+    sizes: Sizes,
+    ins: &[&Tensor],
+    out: &mut Out,
+) -> Result<()> {
     let (g, y, stats, x) = (ins[0], ins[1], ins[2].address(), ins[3]);
     let (weights, dtype, c) = (&ins[4..4 + sizes.stride], x.dtype(), sizes.output);
     let targets: Vec<&Tensor> = std::iter::once(&*out.value).chain(&*out.saved).collect();
     let (dx, dw) = targets.split_at(usize::from(op.x));
-    let others = [&[g.address(), y.address()][..], &dx.iter().map(|t| t.address()).collect::<Vec<_>>()].concat();
+    let others =
+        [&[g.address(), y.address()][..], &dx.iter().map(|t| t.address()).collect::<Vec<_>>()].concat();
     let layer = Layer::new(cuda, sizes, x, weights, &others)?;
 
     let through = x.alike([3, c], DType::F32)?;
@@ -182,7 +189,8 @@ impl Layer<'_> {
         let in_parts = parts(split.strip_blocks(sizes.n, sizes.out()), tiles * to.len());
         let sums = self.x.alike([to.len(), in_parts.0, count], DType::F32)?;
         let part = |k: usize| sums.address() + (k * in_parts.0 * count * FLOAT) as u64;
-        let item = |(k, &grads): (usize, &Incoming)| PointItem { from: self.operand(k), grads, parts: part(k) };
+        let item =
+            |(k, &grads): (usize, &Incoming)| PointItem { from: self.operand(k), grads, parts: part(k) };
         let items: Vec<PointItem> = incoming.iter().enumerate().map(item).collect();
         point(self.cuda, self.x.dtype(), split, images(sizes.n, sizes.out()), in_parts, &items)?;
         let item = |(k, to): (usize, &&Tensor)| TotalItem {

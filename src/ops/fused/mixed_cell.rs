@@ -212,8 +212,7 @@ impl Op for MixedCell {
                 1 => {
                     let shapes: Vec<Shape> = ins.iter().map(|&v| tape.shape(v)).collect();
                     let kernel::Sizes { n, c, out, .. } = self.sizes(&shapes)?;
-                    let zeros =
-                        tape.value(ins[1]).zeros_alike([n, out[0], out[1], c], tape.dtype(ins[1]))?;
+                    let zeros = tape.value(ins[1]).zeros_alike([n, out[0], out[1], c], tape.dtype(ins[1]))?;
                     tape.constant(zeros)
                 }
                 _ => tape.apply(WeightedSum::new(entries), &terms)?,

@@ -44,8 +44,7 @@ impl Pass<'_> {
 
     fn launch(&self, fill: Fill) -> Result<()> {
         let (cell, c) = (self.cell, self.cell.sizes.c);
-        let blocks =
-            |t: &GatherTarget| cell.split.strip_blocks(cell.sizes.n, [t.h as usize, t.w as usize]);
+        let blocks = |t: &GatherTarget| cell.split.strip_blocks(cell.sizes.n, [t.h as usize, t.w as usize]);
         let blocks = fill.targets.iter().map(blocks).max().unwrap_or(0);
         let mut launch = Gathers {
             n: cell.sizes.n as i32,

@@ -37,7 +37,13 @@ pub fn convolve(cuda: &Cuda, dtype: DType, split: Split, out: Images, items: &[C
 }
 
 /// Merges the moments that `blocks` blocks left of `pixels` pixels.
-pub fn statistics(cuda: &Cuda, pixels: usize, blocks: usize, c: usize, items: &[StatisticsItem]) -> Result<()> {
+pub fn statistics(
+    cuda: &Cuda,
+    pixels: usize,
+    blocks: usize,
+    c: usize,
+    items: &[StatisticsItem],
+) -> Result<()> {
     for items in items.chunks(Statistics::MOST) {
         let launch = Statistics {
             pixels: pixels as f64,

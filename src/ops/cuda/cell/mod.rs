@@ -16,11 +16,11 @@ pub use forward::forward;
 use crate::device::cuda::{Cuda, THREADS};
 use crate::error::{Error, Result};
 use crate::ops::cpu::cell::{Item, Kind, Sizes, Spec};
-use crate::ops::window::Window;
-use crate::tensor::{DType, Tensor};
 use crate::ops::fused::grad::MixedCellGrad;
 use crate::ops::fused::mixed_cell::MixedCell;
+use crate::ops::window::Window;
 use crate::tape::Out;
+use crate::tensor::{DType, Tensor};
 use bytemuck::Zeroable;
 use items::{CONVOLUTION, Images, Operand, Term};
 

@@ -18,8 +18,7 @@ impl Pass<'_> {
         let (blocks, out) = (cell.strip_blocks(), images(cell.sizes.n, cell.sizes.out));
         let halves: Vec<&Half> = halves.collect();
         let (deep, tiles) = (halves.iter().filter(|h| h.depth.is_some()).count(), cell.split.blocks(c));
-        let (of_point, of_depth) =
-            (parts(blocks, halves.len() * tiles * tiles), parts(blocks, deep * tiles));
+        let (of_point, of_depth) = (parts(blocks, halves.len() * tiles * tiles), parts(blocks, deep * tiles));
         let (mut points, mut depths, mut all, mut held) = (vec![], vec![], vec![], vec![]);
         let mut total = |at: usize, parts_count: usize, channels: usize| -> Result<u64> {
             let count = to[at].count();
