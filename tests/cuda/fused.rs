@@ -183,31 +183,35 @@ fn spread(a: &Tensor, b: &Tensor) -> f64 {
     square(&mut a.iter().zip(&b).map(|(a, b)| a - b)) / square(&mut b.iter().copied()).max(1e-3)
 }
 
-/// Images in bf16, everything else in single precision.
+/// Images in bf16, everything else in single precision. Where a relu reads what was rounded, some of its values are on
+/// the other side of zero, and their whole gradient with them.
 #[test]
 fn emulated_fused_operations_in_bf16() {
     let (device, _turn) = device();
-    // maxima of nearly equals take their gradients elsewhere
-    let cell = |x, reduction, given| {
-        let chosen = vec![vec![0, 2, 3, 4, 5, 6], vec![2, 5]];
-        (Cell { x, nodes: 2, reduction, chosen, given }.case(false), &CELL[..])
+    let cell = |x, (reduction, given), nodes, chosen: &[usize]| {
+        let chosen = vec![chosen.to_vec()];
+        (Cell { x, nodes, reduction, chosen, given }.case(false), &CELL[..])
     };
     let layer = |x, share, halve| (Preprocess { x, share, halve, given: false }.case(false), &LAYER[..]);
-    for (case, images) in [
-        cell([4, 8, 8, 16], false, false),
-        cell([4, 8, 8, 16], true, false),
-        cell([4, 6, 5, 7], false, true),
-        cell([4, 6, 6, 6], true, false),
-        layer([4, 8, 8, 32], 16, false),
-        layer([4, 8, 8, 7], 5, true),
+    let one = &[0, 1, 2, 3, 4, 8];
+    let all = &[0, 2, 3, 4, 5, 6, 7];
+    for ((case, images), tolerance) in [
+        (cell([4, 8, 8, 16], (false, false), 1, one), 1e-2),
+        (cell([4, 8, 8, 16], (true, false), 1, one), 1e-2),
+        (cell([4, 6, 5, 7], (false, true), 1, one), 1e-2),
+        (cell([4, 6, 6, 6], (true, false), 1, one), 1e-2),
+        (layer([4, 8, 8, 32], 16, false), 1e-2),
+        (layer([4, 8, 8, 7], 5, true), 1e-2),
+        (cell([4, 8, 8, 32], (false, false), 2, all), 0.15),
+        (cell([4, 9, 7, 5], (false, false), 2, all), 0.15),
     ] {
-        let all: Vec<usize> = (0..case.inputs.len()).collect();
-        let run = |types| evaluate((&case, images), (3, true), types, &all, &device);
+        let wanted: Vec<usize> = (0..case.inputs.len()).collect();
+        let run = |types| evaluate((&case, images), (3, true), types, &wanted, &device);
         for (k, (a, b)) in run(HALF).iter().zip(&run(SINGLE)).enumerate() {
             let image = k == 0 || images.contains(&(k - 1));
             assert_eq!(a.dtype(), if image { DType::BF16 } else { DType::F32 }, "{}, result {k}", case.name);
             let error = spread(a, b);
-            assert!(error < 3e-2, "{}, result {k}: {error:e}", case.name);
+            assert!(error < tolerance, "{}, result {k}: {error:e}", case.name);
         }
     }
 }
