@@ -1,9 +1,10 @@
 //! The fused cell and its preprocessing on the device, against the CPU: any candidates, sizes, and wants.
 
-use super::{bits, device, distance, projected};
+use super::{bits, device, distance};
 use oche::device::Device;
 use oche::ops::cases::Case;
 use oche::ops::cases::fused::{Cell, Preprocess};
+use oche::run::cases::projected;
 use oche::tape::{Tape, Var};
 use oche::tensor::{DType, Tensor};
 use proptest::prelude::*;
@@ -42,7 +43,7 @@ fn evaluate(
     let vars: Vec<Var> = placed.into_iter().map(|x| tape.leaf(x)).collect();
     let y = case.run(&mut tape, &vars).unwrap_or_else(|e| panic!("{}: {e}", case.name));
     let mut all = vec![tape.value(y).clone()];
-    let s = projected(&mut tape, y, 0);
+    let s = projected(&mut tape, y, 0).unwrap();
     let wrt: Vec<Var> = wanted.iter().map(|&k| vars[k]).collect();
     all.extend(tape.grad(s, &wrt).unwrap_or_else(|e| panic!("{}: {e}", case.name)));
     all.iter().map(|t| t.to_host().unwrap()).collect()

@@ -1,4 +1,5 @@
 //! The CUDA backend against the CPU, on the emulated driver, or on a real one if `OCHE_REQUIRE_CUDA` is set.
+#![cfg(target_os = "linux")] // as the emulated driver
 
 mod bf16;
 mod cases;
