@@ -177,6 +177,31 @@ fn emulated_fused_operations_give_the_same_bits_in_any_order_of_threads() {
     }
 }
 
+/// At the size of a search, four nodes and seven candidates an edge, a cell is few launches: time on a GPU.
+#[test]
+fn emulated_cells_are_few_launches() {
+    let (device, _turn) = device();
+    for reduction in [false, true] {
+        let chosen = vec![(0..7).collect()];
+        let case = Cell { x: [2, 4, 4, 16], nodes: 4, reduction, chosen, given: false }.case(false);
+        let mut tape = Tape::new();
+        let place = |x: Tensor| x.to_dtype(DType::F32).unwrap().to_device(&device).unwrap();
+        let vars: Vec<Var> = case.draw(3).unwrap().into_iter().map(|x| tape.leaf(place(x))).collect();
+        let count = || oche_emulated_driver::get("launches");
+        let start = count();
+        let y = case.run(&mut tape, &vars).unwrap();
+        // the skips of a reduction are two convolutions each: one launch does not hold all of the inputs'
+        assert_eq!(count() - start, if reduction { 21 } else { 20 }, "forward");
+        for (wrt, launches) in [(&vars[..3], 28), (&vars[..], 40)] {
+            let s = projected(&mut tape, y, 0);
+            let start = count();
+            tape.grad(s, wrt).unwrap();
+            // and two: the gradient of the projection
+            assert_eq!(count() - start, launches + 2, "backward, {} gradients", wrt.len());
+        }
+    }
+}
+
 /// Root of the mean square of the difference, relative to that of `b`.
 fn spread(a: &Tensor, b: &Tensor) -> f64 {
     let (a, b) = (a.to_f64(), b.to_f64());
