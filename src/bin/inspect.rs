@@ -4,15 +4,15 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use oche::device::{Device, profile};
 use oche::run::device::Wanted;
 use oche::run::draw::cell_text;
-use oche::run::{folder, memory, parity, result};
+use oche::run::{found, memory, parity, result};
 use oche::search::{Order, Workload};
 use oche::space::cnn::{CnnConfig, CnnSupernet};
-use oche::space::genotype::{self, CellKind};
+use oche::space::genotype::CellKind;
 use oche::space::network::NetworkConfig;
-use oche::space::{Genotype, Supernet, zoo};
+use oche::space::{Supernet, zoo};
 use oche::tensor::DType;
 use oche::{Error, Result};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Looks at genotypes, supernets and golden files.
@@ -132,15 +132,6 @@ fn run(command: Command) -> Result<bool> {
     }
 }
 
-/// The genotype that a name, a file or a run folder stands for.
-fn find(what: &str) -> Result<Genotype> {
-    let path = Path::new(what);
-    if path.is_dir() {
-        return genotype::read(&path.join(folder::GENOTYPE_JSON));
-    }
-    if path.exists() || what.contains(['/', '.']) { genotype::read(path) } else { zoo::named(what) }
-}
-
 fn image_size(size: usize) -> Result<[usize; 2]> {
     if size == 0 || !size.is_multiple_of(4) {
         return Err(Error::config(
@@ -152,7 +143,7 @@ fn image_size(size: usize) -> Result<[usize; 2]> {
 }
 
 fn inspect_genotype(args: &GenotypeArgs) -> Result<bool> {
-    let genotype = find(&args.genotype)?;
+    let genotype = found::genotype(&args.genotype)?;
     let size = image_size(args.image_size)?;
     let GenotypeArgs { channels, cells, classes, .. } = *args;
     let network = NetworkConfig { channels, cells, classes, ..NetworkConfig::default() };

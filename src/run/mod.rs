@@ -1,4 +1,4 @@
-//! What surrounds a search: configuration, command line, run folder, metrics, checkpoint, progress.
+//! What surrounds a search or a training: configuration, command line, run folder, metrics, checkpoint, progress.
 
 pub mod checkpoint;
 pub mod cli;
@@ -6,15 +6,21 @@ pub mod config;
 pub mod device;
 pub mod draw;
 pub mod folder;
+pub mod found;
 pub mod interrupt;
 pub mod jsonl;
 mod layered;
 pub mod memory;
+mod network_state;
 pub mod parity;
 pub mod progress;
 pub mod result;
 pub mod search;
 mod state;
 mod tensor_file;
+pub mod train;
+mod train_data;
+mod train_result;
+mod train_state;
 
 pub use tensor_file::{NamedTensors, safetensors_read};

@@ -203,5 +203,5 @@ fn two_searches_do_not_share_a_folder() {
     first.kill().unwrap();
     first.wait().unwrap();
     one_line(&again, &["folder run is not empty"]);
-    one_line(&resumed, &["folder run is in use by another search"]);
+    one_line(&resumed, &["folder run is in use by another search or training"]);
 }
