@@ -39,7 +39,7 @@ pub const KEYS: &[Key] = &[
     free("data.dir", "data-dir", "DIR", "Folder with the files of the data set; empty for synthetic", OCHE),
     key("data.image_size", "image-size", "PIXELS", "Height and width that images are brought to; 0 for the files' own, 32 for synthetic and folder", "Oche; published: 0 and 224"),
     key("data.train_images", "train-images", "N", "Images of the synthetic set to draw for training, and a fifth as many for testing; other sets use all they have", "Oche, small enough for a first run"),
-    key("data.valid_portion", "valid-portion", "FRACTION", "Part of the training images that is held back and tested on instead of the test images, to choose among cells; 0 trains on all", PUBLISHED),
+    key("data.valid_portion", "valid-portion", "FRACTION", "Part of the training images that is held back and tested on instead of the test images, to choose among cells; 0 trains on all", OCHE),
     key("data.crop_padding", "crop-padding", "PIXELS", "Zero padding of each side before the random crop; 0 turns the crop off", PUBLISHED),
     key("data.flip", "flip", "BOOL", "Mirror half of the images, chosen at random", PUBLISHED),
     key("data.cutout", "cutout", "PIXELS", "Side of the square blanked in each training image; 0 turns it off", "Oche, for a short training; published: 16 and 0"),
