@@ -1,7 +1,8 @@
 // A batch from stored images: gathered, cropped, flipped, normalised, cut out. Twin: src/data/resident.rs.
 //
-//   images[i,y,x,c] = 0 in the square of side `cutout` around the image's centre of it, else
-//                     levels[c, stored[index_i, y + dy_i, x' + dx_i, c]], x' = x or w - 1 - x, 0 stored beyond the border
+//   images[i,y,x,c] = 0 in the square of side `cutout` around the centre drawn for image i, else
+//                     levels[c, stored[index_i, y + dy_i, x' + dx_i, c]], x' = x or w - 1 - x; beyond the border 0 is
+//                     stored
 //   labels[i] = all_labels[index_i]
 //
 // stored: (images, h, w, c) bytes; levels: (c, 256) float; images: (n, h, w, c) of T. A thread an element: 64 images of
@@ -23,8 +24,8 @@ DEVICE bool in_square(int at, int centre, int side) {
 }
 
 template <class T>
-DEVICE void fill_batch(const uint8_t* stored, const float* levels, const uint32_t* all_labels, const Placement* placements,
-                       T* images, uint32_t* labels, const BatchShape& s) {
+DEVICE void fill_batch(const uint8_t* stored, const float* levels, const uint32_t* all_labels,
+                       const Placement* placements, T* images, uint32_t* labels, const BatchShape& s) {
     const int i = flat_index(), length = s.h * s.w * s.c, n = i / length;
     if (n >= s.n) return;
     const Placement place = placements[n];

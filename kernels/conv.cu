@@ -99,7 +99,8 @@ DEVICE void product(const T* x, const float* w, T* y, const ImageWindow& g, int 
         for (int j = 0; j < FETCHES; ++j) next_x[j] = four_elements<BACK>(row[j], k + quad, depth, sources, g);
 #pragma unroll
         for (int j = 0; j < WEIGHTS; ++j)
-            next_w[j] = weight_at<BACK>(w, k + weight_k(j), depth, sources, first_target + weight_target(j), targets, taps);
+            next_w[j] = weight_at<BACK>(w, k + weight_k(j), depth, sources, first_target + weight_target(j), targets,
+                                        taps);
     };
 
     const int column = tid % COLUMNS * 4, top = tid / COLUMNS * ROWS;

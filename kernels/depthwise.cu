@@ -74,7 +74,8 @@ DEVICE void slide(const T* x, const float* w, T* y, const ImageWindow& g, int gr
         if (at[p] < pixels) put_some<V>(y + (size_t)at[p] * g.c + c, sum[p], accumulate);
 }
 
-// A thread has all taps of one channel, or for K = 0 tap blockIdx.z, over pixels of a slab. Block (slab, channels, tap).
+// A thread has all taps of one channel, or for K = 0 tap blockIdx.z, over pixels of a slab. Block (slab, channels,
+// tap).
 template <class T, int K>
 DEVICE void weight(const T* x, const T* dy, float* parts, const ImageWindow& g, int channels, int span) {
     constexpr int TAPS = K ? K * K : 1;

@@ -7,7 +7,7 @@ use oche::ops::cases::image::{avg_pool, conv, conv_gradients, depthwise, max_poo
 use oche::ops::conv::Geometry;
 use oche::ops::pool::{AvgPoolGrad, GlobalAvgPool, GlobalSpread};
 use oche::ops::window::Window;
-use oche::tape::Tape;
+use oche::tape::{Op, Out, Tape};
 use oche::tensor::{DType, Tensor};
 
 fn window(kernel: [usize; 2], stride: [usize; 2], padding: [usize; 2], dilation: [usize; 2]) -> Window {
@@ -55,7 +55,9 @@ fn conv_cases() -> Vec<Case> {
     add([2, 9, 8, 12], 20, Window::square(3, 2, 1, 1));
     add([2, 9, 8, 5], 7, window([3, 2], [1, 3], [2, 0], [2, 1]));
     add([1, 9, 8, 8], 8, window([1, 7], [1, 2], [0, 3], [1, 1]));
-    add([2, 96, 96, 4], 36, one); // large tiles and many spans
+    // many spans, and enough of the largest tiles, forward and back
+    add([2, 30, 30, 4], 520, one);
+    add([2, 30, 30, 520], 4, one);
     all
 }
 
@@ -82,14 +84,14 @@ fn pool_cases() -> Vec<Case> {
     all
 }
 
-/// Sums of some hundred products in another order.
-const TOLERANCE: [f64; 3] = [5e-6, 2e-5, 2e-4];
+/// Sums of some hundred products in another order. The registry's cases go on to order 2, of the same three operations.
+const TOLERANCE: [f64; 2] = [5e-6, 2e-5];
 
 fn agree(cases: Vec<Case>) {
     let (device, _turn) = device();
     let part = std::env::var("OCHE_CASES").unwrap_or_default();
     for case in cases.into_iter().filter(|case| case.name.contains(&part)) {
-        for order in 0..=case.orders {
+        for order in 0..=case.orders.min(1) {
             let (y, grads) = evaluate(&case, 3, order, &device);
             let (z, expected) = evaluate(&case, 3, order, &Device::Cpu);
             for (a, b) in std::iter::once((&y, &z)).chain(grads.iter().zip(&expected)) {
@@ -178,5 +180,28 @@ fn emulated_maxima_come_from_the_same_taps() {
             values.into_iter().map(|x| f64::from_bits(x).is_nan()).collect()
         };
         assert_eq!(infinite(taps(&device)), infinite(taps(&Device::Cpu)));
+    }
+}
+
+/// What an operation leaves when it adds to a tensor of ones.
+fn added_to_ones(op: &dyn Op, ins: &[Tensor], device: &Device) -> Tensor {
+    let ins: Vec<Tensor> = ins.iter().map(|x| x.to_device(device).unwrap()).collect();
+    let shape = op.shape(&ins.iter().map(|x| *x.shape()).collect::<Vec<_>>()).unwrap();
+    let ones = vec![1.0; shape.count()];
+    let mut value = Tensor::from_f64(shape, &ones, DType::F32).unwrap().to_device(device).unwrap();
+    let mut out = Out { value: &mut value, saved: &mut [], accumulate: true };
+    op.run(&ins.iter().collect::<Vec<_>>(), &mut out).unwrap();
+    value.to_host().unwrap()
+}
+
+#[test]
+fn emulated_results_are_added_where_asked() {
+    let (device, _turn) = device();
+    let all = depthwise_cases().into_iter().chain(conv_cases()).chain(pool_cases());
+    for case in all.filter(|case| !case.name.starts_with("max_pool")) {
+        let op = case.op.clone().unwrap();
+        let ins: Vec<_> = case.draw(7).unwrap().iter().map(|x| x.to_dtype(DType::F32).unwrap()).collect();
+        let [y, z] = [&device, &Device::Cpu].map(|device| added_to_ones(op.as_ref(), &ins, device));
+        assert!(distance(&y, &z) <= TOLERANCE[0], "{}: {:e}", case.name, distance(&y, &z));
     }
 }

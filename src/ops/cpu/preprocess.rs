@@ -46,7 +46,7 @@ impl Sizes {
         self.size[0] * self.size[1] * self.input
     }
     /// Output channels of one convolution.
-    fn share(&self) -> usize {
+    pub fn share(&self) -> usize {
         self.output / self.stride
     }
     /// Rows of the result that are computed together.

@@ -15,8 +15,8 @@ const LEAST_PIXELS: usize = 64;
 /// Pixels and targets of a block: as narrow as the result, and small where large ones would be few.
 fn tile(pixels: usize, targets: usize) -> [usize; 2] {
     match targets {
-        0..17 => [128, 16],
-        17..33 => [128, 32],
+        0..=16 => [128, 16],
+        17..=32 => [128, 32],
         _ if pixels.div_ceil(128) * targets.div_ceil(64) < BUSY / 2 => [32, 64],
         _ => [128, 64],
     }
@@ -70,8 +70,8 @@ pub fn weight(cuda: &Cuda, window: &Window, ins: &[&Tensor], out: &mut Out) -> R
     let depth = window.taps() * extents(ins[0].shape())[3];
     let dtype = ins[0].dtype();
     let (name, tile) = match outputs {
-        0..17 => (kernel!(dtype, "conv_weight_16x64")?, [16, 64]),
-        17..33 => (kernel!(dtype, "conv_weight_32x64")?, [32, 64]),
+        0..=16 => (kernel!(dtype, "conv_weight_16x64")?, [16, 64]),
+        17..=32 => (kernel!(dtype, "conv_weight_32x64")?, [32, 64]),
         _ if depth <= 32 => (kernel!(dtype, "conv_weight_64x32")?, [64, 32]),
         _ => (kernel!(dtype, "conv_weight_64x64")?, [64, 64]),
     };

@@ -6,6 +6,7 @@
 
 pub mod batch_norm;
 pub mod cast;
+pub mod cell;
 pub mod channel;
 pub mod concat;
 pub mod conv;
@@ -16,6 +17,7 @@ pub mod matmul;
 mod parts;
 pub mod pointwise;
 pub mod pool;
+pub mod preprocess;
 pub mod softmax;
 pub mod subsample;
 mod walk;
@@ -29,7 +31,7 @@ use crate::tensor::{DType, Tensor};
 
 /// The kernel of this name for images of type `$dtype`.
 macro_rules! kernel {
-    ($dtype:expr, $name:literal) => {
+    ($dtype:expr, $name:expr) => {
         match $dtype {
             $crate::tensor::DType::F32 => Ok(concat!($name, "_f32")),
             $crate::tensor::DType::BF16 => Ok(concat!($name, "_bf16")),

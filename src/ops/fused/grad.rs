@@ -4,8 +4,9 @@ use super::mixed_cell::{MixedCell, operands};
 use crate::error::{Error, Result};
 use crate::on_real;
 use crate::ops::cpu::cell as kernel;
+use crate::ops::cuda::cell as twin;
 use crate::tape::{Cost, Op, Out, Saved};
-use crate::tensor::{Shape, Tensor};
+use crate::tensor::{DType, Shape, Tensor};
 
 /// (g, nodes, what the cell saved .., what it was given ..) -> dW; saves the gradients of the inputs and of the
 /// weights, as far as they are wanted.
@@ -41,8 +42,12 @@ impl Op for MixedCellGrad {
             false => Err(Error::shape(self.name(), format!("gradient {} of a result {y}", ins[0]))),
         }
     }
+    fn dtype(&self, ins: &[DType]) -> DType {
+        ins[self.start()]
+    }
     fn saves(&self, ins: &[Shape]) -> Vec<Saved> {
-        self.targets().into_iter().map(|k| Saved::Real(ins[self.start() + k])).collect()
+        let as_input = |k: usize| Saved::As(ins[self.start() + k], self.start() + k);
+        self.targets().into_iter().map(as_input).collect()
     }
     fn cost(&self, ins: &[Shape]) -> Cost {
         // with weights: the depthwise results again, and both weight gradients
@@ -59,6 +64,9 @@ impl Op for MixedCellGrad {
         let own = &ins[self.start()..];
         let shapes: Vec<Shape> = own.iter().map(|x| *x.shape()).collect();
         let sizes = self.forward.sizes(&shapes)?;
+        if let Some(cuda) = out.value.cuda().cloned() {
+            return twin::gradient(&cuda, self, sizes, (ins, self.start()), out);
+        }
         on_real!(out.value.dtype(), R => {
             let cell = operands::<R>(&self.forward, own, sizes);
             let kept = kernel::Kept {

@@ -16,13 +16,14 @@ use crate::ops::concat::Concat;
 use crate::ops::conv::{Conv, Geometry};
 use crate::ops::cpu::cell as kernel;
 pub use crate::ops::cpu::cell::{Candidate, Kind, Spec};
+use crate::ops::cuda::cell as twin;
 use crate::ops::pointwise::Relu;
 use crate::ops::pool::{AvgPool, MaxPool};
 use crate::ops::subsample::{Phase, Subsample};
 use crate::ops::weighted_sum::WeightedSum;
 use crate::ops::window::Window;
 use crate::tape::{Cost, Op, Out, Pullback, Saved, Tape, Var};
-use crate::tensor::{Shape, Tensor};
+use crate::tensor::{DType, Shape, Tensor};
 use std::sync::Arc;
 
 /// (W, state 0, state 1, weights ..) -> the nodes side by side (N, H, W, nodes C).
@@ -143,10 +144,13 @@ impl Op for MixedCell {
         let kernel::Sizes { n, c, out, .. } = self.sizes(ins)?;
         Ok(Shape::from([n, out[0], out[1], self.spec.nodes * c]))
     }
+    fn dtype(&self, ins: &[DType]) -> DType {
+        ins[1]
+    }
     fn saves(&self, ins: &[Shape]) -> Vec<Saved> {
         let Ok(kernel::Sizes { n, c, out, .. }) = self.sizes(ins) else { return vec![] };
         let image = Shape::from([n, out[0], out[1], c]);
-        let mut saved = vec![Saved::Real(Shape::from([self.spec.norms, 3, c]))];
+        let mut saved = vec![Saved::Exact(Shape::from([self.spec.norms, 3, c]))];
         saved.extend((0..self.spec.values).map(|_| Saved::Real(image)));
         saved.extend(self.spec.maxima.iter().map(|_| Saved::Index(image)));
         saved
@@ -160,6 +164,9 @@ impl Op for MixedCell {
         }
         let shapes: Vec<Shape> = ins.iter().map(|x| *x.shape()).collect();
         let sizes = self.sizes(&shapes)?;
+        if let Some(cuda) = out.value.cuda().cloned() {
+            return twin::forward(&cuda, self, sizes, ins, out);
+        }
         on_real!(out.value.dtype(), R => {
             let cell = operands::<R>(self, ins, sizes);
             let (stats, rest) = match out.saved.split_first_mut() {
@@ -205,7 +212,7 @@ impl Op for MixedCell {
                 1 => {
                     let shapes: Vec<Shape> = ins.iter().map(|&v| tape.shape(v)).collect();
                     let kernel::Sizes { n, c, out, .. } = self.sizes(&shapes)?;
-                    let zeros = Tensor::zeros([n, out[0], out[1], c], tape.dtype(ins[0]));
+                    let zeros = tape.value(ins[1]).zeros_alike([n, out[0], out[1], c], tape.dtype(ins[1]))?;
                     tape.constant(zeros)
                 }
                 _ => tape.apply(WeightedSum::new(entries), &terms)?,

@@ -11,6 +11,7 @@ use crate::ops::batch_norm::{BatchNorm, Normalise};
 use crate::ops::concat::Concat;
 use crate::ops::conv::Conv;
 use crate::ops::cpu::preprocess as kernel;
+use crate::ops::cuda::preprocess as twin;
 use crate::ops::pointwise::Relu;
 use crate::ops::subsample::{Phase, Subsample};
 use crate::tape::{Cost, Op, Out, Pullback, Saved, Tape, Var};
@@ -88,7 +89,7 @@ impl Op for ReluConvNorm {
         self.sizes(ins).map(|sizes| result(&sizes))
     }
     fn saves(&self, ins: &[Shape]) -> Vec<Saved> {
-        self.sizes(ins).map_or(vec![], |sizes| vec![Saved::Real(Shape::from([3, sizes.output]))])
+        self.sizes(ins).map_or(vec![], |sizes| vec![Saved::Exact(Shape::from([3, sizes.output]))])
     }
     fn cost(&self, ins: &[Shape]) -> Cost {
         self.cost_of(ins, 1)
@@ -99,6 +100,10 @@ impl Op for ReluConvNorm {
         }
         let shapes: Vec<Shape> = ins.iter().map(|x| *x.shape()).collect();
         let sizes = self.sizes(&shapes)?;
+        if let Some(cuda) = out.value.cuda().cloned() {
+            let (weights, given) = ins[1..].split_at(self.weights());
+            return twin::forward(&cuda, sizes, ins[0], weights, given.first().copied(), out);
+        }
         on_real!(out.value.dtype(), R => {
             let slices: Vec<&[R]> = ins.iter().map(|x| x.as_slice()).collect();
             let (weights, given) = slices[1..].split_at(self.weights());

@@ -4,8 +4,9 @@ use super::relu_conv_norm::ReluConvNorm;
 use crate::error::{Error, Result};
 use crate::on_real;
 use crate::ops::cpu::preprocess as kernel;
+use crate::ops::cuda::preprocess as twin;
 use crate::tape::{Cost, Op, Out, Saved};
-use crate::tensor::{Shape, Tensor};
+use crate::tensor::{DType, Shape, Tensor};
 
 /// (g, y, statistics, what the forward was given ..) -> the first gradient that is wanted; saves the others.
 #[derive(Clone, Copy, Debug)]
@@ -37,8 +38,12 @@ impl Op for ReluConvNormGrad {
             _ => Err(Error::shape(self.name(), format!("gradient {} of a result {y}", ins[0]))),
         }
     }
+    fn dtype(&self, ins: &[DType]) -> DType {
+        ins[START + self.targets().first().copied().unwrap_or(0)]
+    }
     fn saves(&self, ins: &[Shape]) -> Vec<Saved> {
-        self.targets().into_iter().skip(1).map(|k| Saved::Real(ins[START + k])).collect()
+        let as_input = |k: usize| Saved::As(ins[START + k], START + k);
+        self.targets().into_iter().skip(1).map(as_input).collect()
     }
     fn cost(&self, ins: &[Shape]) -> Cost {
         let cost = self.forward.cost_of(&ins[START..], u64::from(self.x) + u64::from(self.weights));
@@ -55,6 +60,9 @@ impl Op for ReluConvNormGrad {
         let own = &ins[START..];
         let shapes: Vec<Shape> = own.iter().map(|x| *x.shape()).collect();
         let sizes = self.forward.sizes(&shapes)?;
+        if let Some(cuda) = out.value.cuda().cloned() {
+            return twin::gradient(&cuda, self, sizes, ins, out);
+        }
         on_real!(out.value.dtype(), R => {
             let weights: Vec<&[R]> = own[1..=self.forward.weights()].iter().map(|w| w.as_slice()).collect();
             let kept = kernel::Kept { y: ins[1].as_slice(), stats: ins[2].as_slice(), given: self.forward.given };
