@@ -135,7 +135,7 @@ fn stopped_and_resumed_is_the_same_as_in_one_go() {
 #[test]
 fn the_best_checkpoint_is_that_of_the_epoch_with_the_best_test() {
     let dir = tempfile::tempdir().unwrap();
-    train_well(dir.path(), &format!("{TINY} --drop-path 0 --epochs 5 --out run --quiet"));
+    train_well(dir.path(), &format!("{TINY} --epochs 5 --out run --quiet"));
     let run = dir.path().join("run");
     let metrics = rows(&run, "metrics.jsonl");
     let tests: Vec<f64> = metrics.iter().filter_map(|row| row["test_accuracy"].as_f64()).collect();

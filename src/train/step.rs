@@ -113,7 +113,9 @@ impl Trainer {
         let pass = if graphs && (captured || again) && self.device().cuda().is_some() {
             self.captured_step(kind, batch, drop, rate)?
         } else {
-            let drop = drop.map(|factors| factors.to_device(&self.device())).transpose()?;
+            let dtype = self.weights.flat.dtype();
+            let there = |factors: &Tensor| factors.to_dtype(dtype)?.to_device(&self.device());
+            let drop = drop.map(there).transpose()?;
             self.moves(batch, drop.as_ref(), &rate.into())?
         };
         let loss = pass.loss()?;
