@@ -1,6 +1,8 @@
 //! The `train` program as its users run it: run folder, repeatability, stops and resumes, mistakes.
 #![cfg(unix)] // stops are signals
 
+#[path = "train/objective.rs"]
+mod objective;
 #[path = "common/program.rs"]
 mod program;
 

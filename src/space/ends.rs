@@ -49,7 +49,7 @@ impl Macro {
 pub(super) enum Stems {
     Cifar(Stem),
     /// Convolutions of stride 2 and their norms: two, whose result is the older input, and one more.
-    ImageNet([(Conv2d, Norm); 3]),
+    ImageNet(Box<[(Conv2d, Norm); 3]>),
 }
 
 impl Stems {
@@ -66,7 +66,7 @@ impl Stems {
             [half(b, 0, image_channels, channels / 2), half(b, 3, channels / 2, channels)]
         });
         let third = b.within("stem1", |b| half(b, 1, channels, channels));
-        Self::ImageNet([first, second, third])
+        Self::ImageNet(Box::new([first, second, third]))
     }
     /// Channels of both inputs of the first cell of C = `channels`.
     pub fn channels(kind: Macro, channels: usize) -> usize {
@@ -76,7 +76,8 @@ impl Stems {
     pub fn forward(&self, cx: &mut Context, images: Var) -> Result<[Var; 2]> {
         match self {
             Self::Cifar(stem) => stem.forward(cx, images).map(|y| [y, y]),
-            Self::ImageNet([(conv0, norm0), (conv1, norm1), (conv2, norm2)]) => {
+            Self::ImageNet(halves) => {
+                let [(conv0, norm0), (conv1, norm1), (conv2, norm2)] = &**halves;
                 let x = conv0.forward(cx, images)?;
                 let x = norm0.forward(cx, x)?;
                 let x = cx.tape.apply(Relu, &[x])?;
