@@ -1,10 +1,13 @@
-//! `inspect`: looks at genotypes, supernets and golden files without searching.
+//! `inspect`: looks at genotypes, supernets, golden files and devices without searching.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use oche::data::loader::Batch;
 use oche::device::{Device, profile};
 use oche::nn::RunningStats;
-use oche::run::device::Wanted;
+use oche::ops::cases::cases;
+use oche::run::bench::{self, BenchArgs};
+use oche::run::cases as comparison;
+use oche::run::device::{self, Wanted};
 use oche::run::draw::cell_text;
 use oche::run::{found, memory, parity, result};
 use oche::search::{Order, Workload};
@@ -19,7 +22,7 @@ use oche::{Error, Result};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Looks at genotypes, supernets and golden files.
+/// Looks at genotypes, supernets, golden files and devices.
 #[derive(Parser)]
 #[command(version)]
 struct Cli {
@@ -37,6 +40,12 @@ enum Command {
     Supernet(SupernetArgs),
     /// Compares this program with golden files: every expect/* key, one row a group; exit status 1 if one fails
     Parity(ParityArgs),
+    /// Says what there is to compute with: processor, CUDA driver, devices, and this program's kernels
+    Device(DeviceArgs),
+    /// Compares every operation on a device with the CPU, derivatives too; exit status 1 if one fails
+    Cases(CasesArgs),
+    /// Measures a device: copies and products, each kind of kernel, whole search steps
+    Bench(BenchArgs),
 }
 
 #[derive(Args)]
@@ -115,6 +124,23 @@ struct ParityArgs {
     fusion: Fusion,
 }
 
+#[derive(Args)]
+struct DeviceArgs {
+    /// Fail if no CUDA device can be used
+    #[arg(long)]
+    require: bool,
+}
+
+#[derive(Args)]
+struct CasesArgs {
+    /// Where to compute: cuda[:N], auto or cpu
+    #[arg(long, default_value = "cuda")]
+    device: String,
+    /// Only the cases with this in their name
+    #[arg(long, default_value = "")]
+    filter: String,
+}
+
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
 enum Fusion {
     On,
@@ -146,6 +172,9 @@ fn run(command: Command) -> Result<bool> {
         Command::Zoo(args) => inspect_zoo(&args),
         Command::Supernet(args) => inspect_supernet(&args),
         Command::Parity(args) => inspect_parity(&args),
+        Command::Device(args) => inspect_device(&args),
+        Command::Cases(args) => inspect_cases(&args),
+        Command::Bench(args) => inspect_bench(&args),
     }
 }
 
@@ -316,9 +345,13 @@ fn print_step(name: &str, net: &mut CnnSupernet, load: Workload, args: &Supernet
     Ok(())
 }
 
+fn open(device: &str) -> Result<(Device, String)> {
+    let wanted: Wanted = device.parse().map_err(|what: String| Error::config("--device", what))?;
+    wanted.open()
+}
+
 fn inspect_parity(args: &ParityArgs) -> Result<bool> {
-    let wanted: Wanted = args.device.parse().map_err(|what: String| Error::config("--device", what))?;
-    let (device, text) = wanted.open()?;
+    let (device, text) = open(&args.device)?;
     let dtype = match (args.dtype, &device) {
         (Some(Precision::F64), Device::Cuda(_)) => {
             return Err(Error::config(
@@ -345,4 +378,51 @@ fn inspect_parity(args: &ParityArgs) -> Result<bool> {
     }
     println!("{}", if all { "all groups pass" } else { "some groups FAIL" });
     Ok(all)
+}
+
+fn inspect_device(args: &DeviceArgs) -> Result<bool> {
+    let (lines, usable) = device::report();
+    println!("{}", lines.join("\n"));
+    if args.require { usable.map(|()| true) } else { Ok(true) }
+}
+
+fn inspect_cases(args: &CasesArgs) -> Result<bool> {
+    let (device, text) = open(&args.device)?;
+    println!("device {text}");
+    let chosen: Vec<_> = cases().into_iter().filter(|case| case.name.contains(&args.filter)).collect();
+    if chosen.is_empty() {
+        return Err(Error::config("--filter", format!("no case has \"{}\" in its name", args.filter)));
+    }
+    let mut failed = 0;
+    // the largest difference of each order of derivative, and whose it is
+    let mut worst = vec![(0.0, ""); comparison::TOLERANCE.len()];
+    for case in &chosen {
+        let verdict = comparison::compare(case, &device);
+        for (worst, &error) in worst.iter_mut().zip(&verdict.errors) {
+            if error >= worst.0 {
+                *worst = (error, &case.name);
+            }
+        }
+        if let Some(what) = verdict.wrong {
+            failed += 1;
+            println!("FAIL {}: {what}", case.name);
+        }
+    }
+    for (order, ((error, name), tolerance)) in worst.iter().zip(comparison::TOLERANCE).enumerate() {
+        println!("order {order}: largest error {error:.1e} of {tolerance:.0e} allowed, in {name}");
+    }
+    println!("{} cases, {failed} failed", chosen.len());
+    Ok(failed == 0)
+}
+
+fn inspect_bench(args: &BenchArgs) -> Result<bool> {
+    let (device, text) = open(&args.device)?;
+    bench::run(&device, &text, &args.options(), &mut |line, all| {
+        println!("{line}");
+        match &args.out {
+            Some(path) => std::fs::write(path, format!("{all:#}\n")).map_err(Error::io("write", path)),
+            None => Ok(()),
+        }
+    })?;
+    Ok(true)
 }

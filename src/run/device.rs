@@ -1,7 +1,7 @@
 //! Which device a run computes on, and how it is called.
 
 use crate::device::Device;
-use crate::device::cuda::{Cuda, Mode};
+use crate::device::cuda::{self, Cuda, Mode};
 use crate::device::{profile, simd};
 use crate::error::{Error, Result};
 
@@ -66,6 +66,69 @@ fn reason(error: &Error) -> String {
         Error::Device { what } => what.split("; ").next().unwrap_or(what).to_owned(),
         other => other.to_string(),
     }
+}
+
+/// What this machine and this program have to compute with, a line each; and the first reason why no CUDA device can be
+/// used, if none can.
+pub fn report() -> (Vec<String>, Result<()>) {
+    let mut lines = vec![line("cpu", &describe_cpu()["cpu, ".len()..]), line("kernels", &kernels())];
+    let count = match cuda::count() {
+        Ok(count) => count,
+        Err(error) => {
+            lines.push(line("cuda", &reason(&error)));
+            return (lines, Err(error));
+        }
+    };
+    let mut usable: Option<Result<()>> = None;
+    for number in 0..count {
+        let (text, opened) = match cuda::describe(number) {
+            Ok(info) => {
+                if number == 0 {
+                    lines.push(line("driver", &format!("CUDA {}", info.driver)));
+                }
+                let opened = Cuda::open(number, Mode::Pooled).and_then(|cuda| cuda.memory());
+                (facts(&info, &opened), opened.map(drop))
+            }
+            Err(error) => (reason(&error), Err(error)),
+        };
+        lines.push(line(&format!("cuda:{number}"), &text));
+        usable = match usable {
+            Some(before) if opened.is_err() => Some(before),
+            _ => Some(opened), // one that works is enough
+        };
+    }
+    (lines, usable.unwrap_or(Ok(())))
+}
+
+fn line(what: &str, text: &str) -> String {
+    format!("{what:<15} {text}")
+}
+
+/// Where the kernels in this program come from.
+fn kernels() -> String {
+    match cuda::IMAGES.len() {
+        0 => "none: this program was built without them".into(),
+        files => format!("{}, {files} files, sources {:.12}", cuda::ORIGIN, cuda::HASH),
+    }
+}
+
+/// A device, with its free and total memory if it could be opened.
+fn facts(info: &cuda::Info, opened: &Result<(usize, usize)>) -> String {
+    let [major, minor] = info.capability;
+    let code = match cuda::IMAGES.first().and_then(|image| image.cubin_for(info.capability)) {
+        Some(_) => "kernels as machine code",
+        None => "kernels as PTX",
+    };
+    let (free, use_) = match opened {
+        Ok((free, _)) => (format!(" ({:.1} free)", *free as f64 / 1e9), code.to_owned()),
+        Err(error) => (String::new(), format!("cannot be used: {}", reason(error))),
+    };
+    format!(
+        "{}, compute capability {major}.{minor}, {} multiprocessors, {:.1} GB{free}, {use_}",
+        info.name,
+        info.multiprocessors,
+        info.memory as f64 / 1e9
+    )
 }
 
 #[cfg(test)]

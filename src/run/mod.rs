@@ -1,5 +1,9 @@
-//! What surrounds a search or a training: configuration, command line, run folder, metrics, checkpoint, progress.
+//! What surrounds a search or a training: configuration, command line, run folder, metrics, checkpoint, progress;
+//! comparisons and measurements.
 
+pub mod bench;
+pub mod cases;
+mod caught;
 pub mod checkpoint;
 pub mod cli;
 pub mod config;

@@ -7,6 +7,7 @@ mod cases;
 mod common;
 mod data;
 mod device;
+mod fused;
 mod golden;
 mod image;
 mod search;

@@ -49,7 +49,8 @@ fn emulated_training_steps_agree_with_the_cpu() {
     use oche::tensor::DType;
     use oche::train::{Hyper, Trainer};
     let (device, _turn) = super::device();
-    let config = NetworkConfig { channels: 2, cells: 2, classes: 3, auxiliary: true, ..NetworkConfig::default() };
+    let config =
+        NetworkConfig { channels: 2, cells: 2, classes: 3, auxiliary: true, ..NetworkConfig::default() };
     let run = |device: &Device| {
         let net = Network::new(&zoo::named("PDARTS").unwrap(), config).unwrap();
         let sgd = Sgd { momentum: 0.9, weight_decay: 3e-4 };

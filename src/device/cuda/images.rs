@@ -11,5 +11,12 @@ pub struct Image {
     pub cubin: Option<&'static [u8]>,
 }
 
+impl Image {
+    /// The machine code, if there is some for this kind of device; what else there is, the driver compiles from PTX.
+    pub fn cubin_for(&self, capability: [usize; 2]) -> Option<&'static [u8]> {
+        self.cubin.filter(|_| capability == [9, 0])
+    }
+}
+
 // ORIGIN: "nvcc 13.0.88", "prebuilt PTX" or "none"; HASH: of the sources; IMAGES: one for each kernels/*.cu
 include!(concat!(env!("OUT_DIR"), "/kernels.rs"));

@@ -6,6 +6,7 @@ mod arena;
 mod driver;
 mod graph;
 mod images;
+mod timer;
 
 pub use arena::{Arena, Mode, Piece, Usage};
 pub use graph::Graph;
@@ -17,6 +18,7 @@ use cudarc::driver::{result, sys};
 use driver::{attribute, failed, refused};
 use std::collections::HashMap;
 use std::ffi::{CString, c_void};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use sys::CUdevice_attribute as Attribute;
 
@@ -47,6 +49,7 @@ pub struct Cuda {
     modules: Vec<Module>,
     functions: Mutex<HashMap<&'static str, Function>>,
     arena: Mutex<Arc<Arena>>,
+    launches: AtomicUsize,
 }
 
 #[derive(Clone, Copy)]
@@ -76,6 +79,11 @@ impl<T: bytemuck::NoUninit> Argument for T {
 /// How many devices there are, or in one sentence why none can be used.
 pub fn count() -> Result<usize> {
     driver::devices()
+}
+
+/// What device `ordinal` is, below [`count`], whether or not this program can use it.
+pub fn describe(ordinal: usize) -> Result<Info> {
+    info(ordinal, result::device::get(ordinal as i32).map_err(failed("find its device"))?)
 }
 
 impl Cuda {
@@ -112,7 +120,15 @@ impl Cuda {
         let stream = Stream(stream.map_err(failed("make a stream"))?);
         let modules = IMAGES.iter().map(|image| load(image, info.capability)).collect::<Result<_>>()?;
         let arena = Mutex::new(Arena::new(context, mode, false));
-        Ok(Arc::new(Self { info, context, stream, modules, functions: Mutex::default(), arena }))
+        Ok(Arc::new(Self {
+            info,
+            context,
+            stream,
+            modules,
+            functions: Mutex::default(),
+            arena,
+            launches: AtomicUsize::new(0),
+        }))
     }
 
     pub fn info(&self) -> &Info {
@@ -157,7 +173,14 @@ impl Cuda {
                 &mut pointers,
             )
         };
-        launched.map_err(|e| refused(&format!("run kernel {kernel}"), e))
+        launched.map_err(|e| refused(&format!("run kernel {kernel}"), e))?;
+        self.launches.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Kernels launched so far, or captured: replays of a graph do not count.
+    pub fn launches(&self) -> usize {
+        self.launches.load(Ordering::Relaxed)
     }
 
     /// Launches `kernel` with a thread an element.
@@ -256,9 +279,8 @@ fn info(ordinal: usize, device: sys::CUdevice) -> Result<Info> {
     })
 }
 
-/// The binary where it was compiled for this kind of device, else the text that the driver compiles.
 fn load(image: &Image, capability: [usize; 2]) -> Result<Module> {
-    let bytes = image.cubin.filter(|_| capability == [9, 0]).unwrap_or(image.ptx);
+    let bytes = image.cubin_for(capability).unwrap_or(image.ptx);
     // machine code is a structure: a copy that is aligned as one
     let mut aligned = vec![0u64; bytes.len().div_ceil(size_of::<u64>())];
     bytemuck::cast_slice_mut(&mut aligned)[..bytes.len()].copy_from_slice(bytes);

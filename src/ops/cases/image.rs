@@ -139,7 +139,7 @@ pub(super) fn cases() -> Vec<Case> {
 }
 
 /// What a cell runs on images of shape `x`, and the stem where they have its size.
-pub(super) fn search_cases(x: [usize; 4]) -> Vec<Case> {
+pub fn search_cases(x: [usize; 4]) -> Vec<Case> {
     let [n, h, w, c] = x;
     let pointwise = Window::square(1, 1, 0, 1);
     let mut all = vec![
