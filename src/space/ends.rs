@@ -40,7 +40,7 @@ impl Macro {
     pub fn auxiliary_least(self, reductions: u32) -> [usize; 2] {
         // the convolution after the pool needs two pixels
         let there = 5 + self.auxiliary_pool().stride[0];
-        [there * self.stem_stride() << reductions, there]
+        [(there * self.stem_stride()) << reductions, there]
     }
 }
 
