@@ -14,6 +14,7 @@ mod image;
 mod search;
 mod sizes;
 mod supernet;
+mod train;
 
 use oche::device::Device;
 use oche::device::cuda::{Cuda, Mode};

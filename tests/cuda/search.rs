@@ -10,7 +10,7 @@ use std::process::Output;
 const TINY: &str = "--device cuda --train-images 112 --channels 2 --cells 3 --nodes 1 --image-size 8 --batch-size 16 --crop-padding 1 --epochs 2";
 
 /// A folder with the emulated driver under the name by which programs look for one.
-fn driver() -> tempfile::TempDir {
+pub fn driver() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     std::os::unix::fs::symlink(oche_emulated_driver::path(), dir.path().join("libcuda.so")).unwrap();
     dir
