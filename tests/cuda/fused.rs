@@ -193,7 +193,7 @@ fn emulated_cells_are_few_launches() {
         // the skips of a reduction are two convolutions each: one launch does not hold all of the inputs'
         assert_eq!(count() - start, if reduction { 21 } else { 20 }, "forward");
         for (wrt, launches) in [(&vars[..3], 28), (&vars[..], 40)] {
-            let s = projected(&mut tape, y, 0);
+            let s = projected(&mut tape, y, 0).unwrap();
             let start = count();
             tape.grad(s, wrt).unwrap();
             // and two: the gradient of the projection
