@@ -1,4 +1,5 @@
 //! The CUDA backend against the CPU, on the emulated driver, or on a real one if `OCHE_REQUIRE_CUDA` is set.
+#![cfg(target_os = "linux")] // as the emulated driver
 
 mod bf16;
 mod cases;
@@ -13,6 +14,7 @@ mod image;
 mod search;
 mod sizes;
 mod supernet;
+mod train;
 
 use oche::device::Device;
 use oche::device::cuda::{Cuda, Mode};
