@@ -119,8 +119,8 @@ fn a_damaged_checkpoint_is_told_and_the_one_before_it_used() {
     search_well(dir, &format!("{flags} --out run --max-steps 10 --checkpoint-steps 3"));
     let newest = dir.join("run/checkpoint.safetensors");
     let mut bytes = fs::read(&newest).unwrap();
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 4;
+    let inside = bytes.len() - 64; // in a tensor, whatever the size of the header
+    bytes[inside] ^= 4;
     fs::write(&newest, bytes).unwrap();
     let ended = search(dir, "--resume run --max-steps 0");
     assert_eq!((ended.code, ended.err.lines().count()), (Some(0), 1), "{}", ended.err);
