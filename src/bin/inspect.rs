@@ -1,4 +1,4 @@
-//! `inspect`: looks at genotypes, supernets, golden files and devices without searching.
+//! `inspect`: looks at genotypes, supernets, runs, golden files and devices without searching.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use oche::device::{Device, profile};
@@ -7,7 +7,7 @@ use oche::run::bench::{self, BenchArgs};
 use oche::run::cases as comparison;
 use oche::run::device::{self, Wanted};
 use oche::run::draw::cell_text;
-use oche::run::{folder, memory, parity, result};
+use oche::run::{folder, memory, parity, report, result};
 use oche::search::{Order, Workload};
 use oche::space::cnn::{CnnConfig, CnnSupernet};
 use oche::space::genotype::{self, CellKind};
@@ -18,7 +18,7 @@ use oche::{Error, Result};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// Looks at genotypes, supernets, golden files and devices.
+/// Looks at genotypes, supernets, runs, golden files and devices.
 #[derive(Parser)]
 #[command(version)]
 struct Cli {
@@ -38,6 +38,10 @@ enum Command {
     Device(DeviceArgs),
     /// Compares every operation on a device with the CPU, derivatives too; exit status 1 if one fails
     Cases(CasesArgs),
+    /// Writes the report.html of a run folder anew
+    Report(ReportArgs),
+    /// Writes one page on several runs: curves, results, differing settings, cells
+    Compare(CompareArgs),
     /// Measures a device: copies and products, each kind of kernel, whole search steps
     Bench(BenchArgs),
 }
@@ -125,6 +129,22 @@ struct CasesArgs {
     filter: String,
 }
 
+#[derive(Args)]
+struct ReportArgs {
+    /// Run folder
+    run: PathBuf,
+}
+
+#[derive(Args)]
+struct CompareArgs {
+    /// Run folders, two or more
+    #[arg(required = true, num_args = 2.., value_name = "RUN")]
+    runs: Vec<PathBuf>,
+    /// Page to write
+    #[arg(long, value_name = "FILE", default_value = "compare.html")]
+    out: PathBuf,
+}
+
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
 enum Fusion {
     On,
@@ -157,6 +177,15 @@ fn run(command: Command) -> Result<bool> {
         Command::Parity(args) => inspect_parity(&args),
         Command::Device(args) => inspect_device(&args),
         Command::Cases(args) => inspect_cases(&args),
+        Command::Report(args) => {
+            println!("{}", report::renew(&args.run)?.display());
+            Ok(true)
+        }
+        Command::Compare(args) => {
+            report::compare(&args.runs, &args.out)?;
+            println!("{}", args.out.display());
+            Ok(true)
+        }
         Command::Bench(args) => inspect_bench(&args),
     }
 }

@@ -14,6 +14,7 @@ pub const GENOTYPE_JSON: &str = "genotype.json";
 pub const GENOTYPE_TEXT: &str = "genotype.txt";
 pub const NORMAL_SVG: &str = "normal.svg";
 pub const REDUCE_SVG: &str = "reduce.svg";
+pub const REPORT: &str = "report.html";
 /// Where runs lie that were given no `--out`.
 pub const RUNS: &str = "runs";
 

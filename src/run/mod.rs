@@ -1,5 +1,5 @@
-//! What surrounds a search: configuration, command line, run folder, metrics, checkpoint, progress; comparisons and
-//! measurements.
+//! What surrounds a search: configuration, command line, run folder, metrics, checkpoint, progress, report;
+//! comparisons and measurements.
 
 pub mod bench;
 pub mod cases;
@@ -16,6 +16,7 @@ mod layered;
 pub mod memory;
 pub mod parity;
 pub mod progress;
+pub mod report;
 pub mod result;
 pub mod search;
 mod state;

@@ -7,6 +7,7 @@ use super::interrupt;
 use super::jsonl::{Alphas, Entropy, JsonLines, Row, Trim};
 use super::memory as process;
 use super::progress::{EpochNumbers, Progress, StepNumbers};
+use super::report;
 use super::result;
 use super::state::{self, Position};
 use crate::data::augment::{Augment, Draw};
@@ -324,7 +325,7 @@ impl SearchRun {
         Ok(Some((loss / count as f64, percent(correct, count))))
     }
 
-    /// Rows, line, drawings and genotype of an epoch.
+    /// Rows, line, drawings, genotype and report of an epoch.
     fn report(&mut self, n: &EpochNumbers) -> Result<()> {
         let mut weights = self.searcher.edge_weights()?.into_iter();
         let [normal, reduce] = [weights.next().unwrap_or_default(), weights.next().unwrap_or_default()];
@@ -343,6 +344,7 @@ impl SearchRun {
         })?;
         self.alphas.append(&Alphas { epoch: n.epoch, normal, reduce })?;
         result::write_cells(&self.folder, &self.searcher.genotype()?)?;
+        report::write(&self.folder)?;
         self.progress.end_epoch(n);
         Ok(())
     }
