@@ -52,6 +52,20 @@ pub const SKIPS: Kind = Kind {
         ("reduction cell", "s3", |e| Some(e.skips()[1] as f64)),
     ],
 };
+pub const LEARNING_RATE: Kind = Kind {
+    title: "Learning rate",
+    unit: "of the weights",
+    whole: false,
+    from_zero: true,
+    lines: &[("cosine", "s0", |e| Some(e.learning_rate))],
+};
+pub const EPOCH_TIME: Kind = Kind {
+    title: "Time of an epoch",
+    unit: "seconds, validation included",
+    whole: false,
+    from_zero: true,
+    lines: &[("whole epoch, or since a resume within it", "s0", |e| Some(e.seconds))],
+};
 pub const STEP_TIME: Kind = Kind {
     title: "Time of a step",
     unit: "seconds, data included",

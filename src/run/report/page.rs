@@ -2,7 +2,9 @@
 
 use super::alpha::{self, Frame};
 use super::chart::legend_item;
-use super::curves::{self, ACCURACY, ENTROPY, LOSS, MEMORY, RATE, SKIPS, STEP_TIME};
+use super::curves::{
+    self, ACCURACY, ENTROPY, EPOCH_TIME, LEARNING_RATE, LOSS, MEMORY, RATE, SKIPS, STEP_TIME,
+};
 use super::drawings::{Drawings, drawing};
 use super::read::{KINDS, Run, mean};
 use super::settings;
@@ -44,6 +46,7 @@ pub fn page(run: &Run) -> String {
     if !run.steps.is_empty() {
         body += &curves::steps(run);
     }
+    body += &LEARNING_RATE.figure(run);
     body += "</div>\n</section>\n<section>\n<h2>Architecture</h2>\n<div class=\"charts\">\n";
     body += &[ENTROPY.figure(run), SKIPS.figure(run)].concat();
     body += &format!("</div>\n<p class=\"note\">{}</p>\n", undecided(candidates.len()));
@@ -52,7 +55,7 @@ pub fn page(run: &Run) -> String {
     if run.epochs.iter().any(|epoch| epoch.seconds_a_step.is_some()) {
         body += &[STEP_TIME.figure(run), RATE.figure(run)].concat();
     }
-    body += &MEMORY.figure(run);
+    body += &[EPOCH_TIME.figure(run), MEMORY.figure(run)].concat();
     body += "</div>\n</section>\n<section>\n<h2>Settings</h2>\n";
     body += &settings::all(run);
     body += "</section>\n";

@@ -25,6 +25,8 @@ pub struct Epoch {
     pub number: usize,
     pub train: Score,
     pub valid: Score,
+    pub learning_rate: f64,
+    pub seconds: f64,
     /// Mean of its steps; none if their rows are missing.
     pub seconds_a_step: Option<f64>,
     pub images_a_second: Option<f64>,
@@ -145,6 +147,8 @@ fn cells(alphas: &Alphas, config: &SearchConfig) -> Result<Genotype> {
 fn epoch(row: &Row, rows: &[Row], alphas: Alphas, genotype: Genotype, batch: usize) -> Option<Epoch> {
     let Row::Epoch {
         epoch: number,
+        learning_rate,
+        seconds: whole,
         train_loss,
         train_accuracy,
         valid_loss,
@@ -169,6 +173,8 @@ fn epoch(row: &Row, rows: &[Row], alphas: Alphas, genotype: Genotype, batch: usi
         number: number + 1,
         train: Score { loss: *train_loss, accuracy: *train_accuracy },
         valid: Score { loss: *valid_loss, accuracy: *valid_accuracy },
+        learning_rate: *learning_rate,
+        seconds: *whole,
         seconds_a_step: mean(&seconds),
         images_a_second: mean(full).filter(|mean| *mean > 0.0).map(|mean| batch as f64 / mean),
         peak_bytes: *peak_bytes,
