@@ -97,7 +97,7 @@ pub fn heat_map(run: &Run, frame: &Frame, index: usize, [low, high]: [u32; 2]) -
     let title = KINDS[index].1;
     let mut out = format!(
         "<figure class=\"heat\" data-cell=\"{index}\" data-low=\"{low}\" data-high=\"{high}\">\n<figcaption><b>Weights, {title} cell</b> \
-         <span class=\"unit\">softmax(alpha) in percent, after epoch <span class=\"now\">{}</span>; framed: kept</span></figcaption>\n\
+         <span class=\"unit\">softmax(alpha) in %, epoch <span class=\"now\">{}</span>; framed: kept</span></figcaption>\n\
          <div class=\"wide\"><svg viewBox=\"0 0 {width} {height}\" width=\"{width}\" role=\"img\" aria-label=\"weights of the candidates of each edge, {title} cell\">\n",
         frame.epoch
     );
@@ -184,7 +184,7 @@ pub fn curves(run: &Run, chosen: &[&Epoch], index: usize) -> String {
     let low = all().fold(f64::INFINITY, f64::min);
     let high = all().fold(low, f64::max);
     let pad = ((high - low) * 0.06).max(1e-4);
-    let range = [(low - pad).max(0.0), high + pad];
+    let range = [(low - pad).max(0.0), (high + pad).min(1.0)];
     let mut out =
         format!("<h3>{} cell</h3>\n<div class=\"small\">\n", if index == 0 { "Normal" } else { "Reduction" });
     for (row, (from, node)) in edges(run.config.space.nodes).enumerate() {

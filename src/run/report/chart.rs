@@ -45,15 +45,16 @@ struct Axis {
 }
 
 impl Axis {
-    fn new(low: f64, high: f64, whole: bool, widen: bool) -> Self {
+    /// From `low` to `high` in about `parts` parts; if it `widens`, from tick to tick.
+    fn new(low: f64, high: f64, whole: bool, parts: f64, widens: bool) -> Self {
         let (mut low, mut high) = (low, high);
         if high - low <= 1e-12 * high.abs().max(1e-12) {
             let pad = if whole { 1.0 } else { (high.abs() * 0.05).max(1e-9) };
             (low, high) = if whole && low == 0.0 { (0.0, pad) } else { (low - pad, high + pad) };
         }
-        let step = nice((high - low) / 4.0);
+        let step = nice((high - low) / parts);
         let step = if whole { step.max(1.0).round() } else { step };
-        if widen {
+        if widens {
             (low, high) = ((low / step + 1e-9).floor() * step, (high / step - 1e-9).ceil() * step);
         }
         let first = (low / step - 1e-9).ceil();
@@ -105,9 +106,9 @@ impl Chart<'_> {
         let (low, high) =
             if least.is_finite() { (least, values().fold(least, f64::max)) } else { (0.0, 1.0) };
         let low = if self.from_zero { low.min(0.0) } else { low };
-        let mut y = Axis::new(low, high, self.whole, true);
+        let mut y = Axis::new(low, high, self.whole, 4.0, true);
         let start = if per_epoch { 1.0 } else { 0.0 };
-        let mut x = Axis::new(start, (end as f64).max(start), true, false);
+        let mut x = Axis::new(start, (end as f64).max(start), true, 6.0, false);
         let widest = y.ticks.iter().map(|tick| y.label(*tick).chars().count()).max().unwrap_or(1);
         let left = 14.0 + DIGIT * widest as f64;
         // room for the points of the first and the last epoch
@@ -198,7 +199,7 @@ mod tests {
     use super::*;
 
     fn labels(low: f64, high: f64, whole: bool) -> Vec<String> {
-        let axis = Axis::new(low, high, whole, true);
+        let axis = Axis::new(low, high, whole, 4.0, true);
         axis.ticks.iter().map(|tick| axis.label(*tick)).collect()
     }
 
