@@ -76,25 +76,27 @@ struct Statistics {
 };
 static_assert(sizeof(Statistics) <= 4096, "parameters of a kernel");
 
-// A block 16 channels of an item: the moments of all blocks of `cell_conv`, merged in double precision.
+// A block 16 channels of an item: the moments of all blocks of `cell_conv`, merged in double precision, about the mean of
+// the first, a value of the right size, so that nothing cancels.
 KERNEL(cell_statistics_f32, BY_VALUE Statistics launch) {
     __shared__ double scratch[THREADS];
     const StatisticsItem& item = launch.at[blockIdx.y];
     int channel = (int)blockIdx.x * 16 + (int)threadIdx.x % 16, segment = (int)threadIdx.x / 16, c = launch.c;
     int blocks = channel < c ? launch.blocks : 0;
     const float* moments = item.moments + channel;
-    double sum = 0, squares = 0;
-    for (int i = segment; i < blocks; i += 16)
-        sum += (double)moments[(size_t)i * 3 * c] * (double)moments[((size_t)i * 3 + 2) * c];
-    double mean = sum_of_channel(sum, scratch) / launch.pixels;
+    double shift = blocks > 0 ? (double)moments[0] : 0., sum = 0, squares = 0;
+#pragma unroll 8
     for (int i = segment; i < blocks; i += 16) {
         const float* own = moments + (size_t)i * 3 * c;
-        double off = (double)own[0] - mean;
-        squares += (double)own[c] + (double)own[2 * c] * off * off;
+        double off = (double)own[0] - shift, count = (double)own[2 * c];
+        sum += count * off;
+        squares += (double)own[c] + count * off * off;
     }
-    double variance = sum_of_channel(squares, scratch) / launch.pixels;
+    double mean = sum_of_channel(sum, scratch) / launch.pixels;
+    double variance = sum_of_channel(squares, scratch) / launch.pixels - mean * mean;
+    if (variance < 0.) variance = 0.; // NaN stays
     if (channel >= c || segment > 0) return;
-    item.stats[channel] = (float)mean;
+    item.stats[channel] = (float)(shift + mean);
     item.stats[c + channel] = (float)(1. / sqrt(variance + launch.epsilon));
     item.stats[2 * c + channel] = (float)variance;
 }

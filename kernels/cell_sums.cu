@@ -108,6 +108,7 @@ KERNEL(cell_factors_f32, BY_VALUE Factors launch) {
     for (int c0 = 0; c0 < c; c0 += 16) {
         int channel = c0 + (int)threadIdx.x % 16, blocks = channel < c ? item.blocks : 0;
         double s1 = 0, s2 = 0;
+#pragma unroll 8
         for (int i = segment; i < blocks; i += 16) {
             s1 += (double)item.s1[(size_t)i * item.step + channel];
             s2 += (double)item.s2[(size_t)i * item.step + channel];

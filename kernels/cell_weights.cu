@@ -289,6 +289,7 @@ KERNEL(cell_totals_f32, BY_VALUE Totals launch) {
     int i = flat_index();
     if (i >= item.count) return;
     double total = 0;
+#pragma unroll 8
     for (int part = 0; part < item.parts_count; ++part) total += (double)item.parts[(size_t)part * item.count + i];
     int to = i;
     if (item.channels > 0) to = i % item.channels * (item.count / item.channels) + i / item.channels;

@@ -11,5 +11,6 @@ pub mod space;
 mod suggest;
 pub mod tape;
 pub mod tensor;
+pub mod train;
 
 pub use error::{Error, Result};

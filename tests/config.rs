@@ -3,7 +3,7 @@
 use clap::{CommandFactory, Parser};
 use oche::run::cli::{SearchArgs, resolve};
 use oche::run::config::keys::{KEYS, SECTIONS, show};
-use oche::run::config::{Order, SearchConfig};
+use oche::run::config::{Configuration, Order, SearchConfig};
 use oche::space::genotype::CANDIDATES;
 use proptest::prelude::*;
 use std::path::{Path, PathBuf};

@@ -195,3 +195,88 @@ proptest! {
         let _ = parse_any(&text);
     }
 }
+
+/// Parameters and multiply-adds of the published networks; of the auxiliary classifier's parameters where a source has
+/// them. Computed by an independent counter; 3,349,342 stands in public code, and FairDARTS lists PDARTS with 532 M and
+/// PC-DARTS with 558 M multiply-adds.
+#[test]
+fn networks_have_the_published_sizes() {
+    use oche::run::result::size;
+    use oche::space::network::NetworkConfig;
+    let (cifar, imagenet) = (NetworkConfig::default(), NetworkConfig::imagenet());
+    let counted = |name: &str, config, pixels| {
+        let (parameters, macs) = size(&zoo::named(name).unwrap(), config, [pixels; 2]).unwrap();
+        (parameters, (macs as f64 / 1e4).round() / 100.0)
+    };
+    type Row = (&'static str, usize, f64, Option<usize>, Option<usize>, Option<f64>);
+    let published: [Row; 13] = [
+        ("NASNet", 3_830_950, 603.45, Some(4_288_944), Some(5_564_320), Some(604.03)),
+        ("AmoebaNet", 3_145_078, 488.93, Some(3_603_072), Some(4_627_360), Some(526.75)),
+        ("DARTS_V1", 3_169_414, 500.99, Some(3_645_840), Some(4_510_432), Some(505.86)),
+        ("DARTS_V2", 3_349_342, 528.36, Some(3_825_768), Some(4_718_752), Some(529.91)),
+        ("PC_DARTS_cifar", 3_634_678, 556.67, Some(4_111_104), Some(5_270_560), Some(571.14)),
+        ("PC_DARTS_image", 3_721_510, 570.47, None, Some(5_342_464), Some(581.63)),
+        ("PDARTS", 3_433_798, 532.17, Some(3_910_224), Some(4_944_352), Some(542.82)),
+        ("GDAS_V1", 3_368_782, 519.43, Some(3_845_208), Some(4_969_216), Some(537.60)),
+        ("DrNAS_cifar10", 4_099_294, 635.14, None, Some(5_738_464), None),
+        ("DrNAS_imagenet", 4_048_750, 617.94, None, Some(5_726_368), Some(624.41)),
+        ("SNAS_mild", 2_661_382, 422.22, None, None, None),
+        ("SNAS_moderate", 2_847_358, 440.69, None, None, None),
+        ("SNAS_aggressive", 2_313_622, 374.91, None, None, None),
+    ];
+    for (name, parameters, macs, with_auxiliary, on_imagenet, imagenet_macs) in published {
+        assert_eq!(counted(name, cifar, 32), (parameters, macs), "{name}");
+        if let Some(wanted) = with_auxiliary {
+            let config = NetworkConfig { auxiliary: true, ..cifar };
+            assert_eq!(counted(name, config, 32), (wanted, macs), "{name} with the auxiliary classifier");
+        }
+        let large = counted(name, imagenet, 224);
+        assert_eq!(large.0, on_imagenet.unwrap_or(large.0), "{name} for ImageNet");
+        assert_eq!(large.1, imagenet_macs.unwrap_or(large.1), "{name} for ImageNet");
+    }
+}
+
+/// Names of the published modules' `state_dict`, where the two networks differ from the supernet.
+#[test]
+fn networks_have_the_published_names() {
+    use oche::space::network::{Network, NetworkConfig};
+    let names = |config| {
+        let network = Network::new(&zoo::named("DARTS_V2").unwrap(), config).unwrap();
+        let shapes = network.layout().entries.iter().map(|e| (e.name.clone(), e.shape.dims().to_vec()));
+        shapes.collect::<std::collections::BTreeMap<_, _>>()
+    };
+    let small = NetworkConfig { auxiliary: true, cells: 3, channels: 4, ..NetworkConfig::default() };
+    let cifar = names(small);
+    for (name, shape) in [
+        ("stem.0.weight", &[12, 3, 3, 3][..]),
+        ("stem.1.bias", &[12]),
+        ("cells.0.preprocess0.op.1.weight", &[4, 12, 1, 1]),
+        ("cells.0._ops.0.op.1.weight", &[4, 1, 3, 3]),
+        ("cells.0._ops.7.op.2.weight", &[4, 4, 1, 1]),
+        ("cells.2.preprocess0.conv_1.weight", &[8, 16, 1, 1]),
+        ("auxiliary_head.features.2.weight", &[128, 64, 1, 1]),
+        ("auxiliary_head.features.3.weight", &[128]),
+        ("auxiliary_head.features.5.weight", &[768, 128, 2, 2]),
+        ("auxiliary_head.features.6.bias", &[768]),
+        ("auxiliary_head.classifier.weight", &[10, 768]),
+        ("classifier.bias", &[10]),
+    ] {
+        assert_eq!(cifar.get(name).map(|s| &s[..]), Some(shape), "{name}");
+    }
+    let imagenet =
+        names(NetworkConfig { auxiliary: true, cells: 3, channels: 4, ..NetworkConfig::imagenet() });
+    for (name, shape) in [
+        ("stem0.0.weight", &[2, 3, 3, 3][..]),
+        ("stem0.1.weight", &[2]),
+        ("stem0.3.weight", &[4, 2, 3, 3]),
+        ("stem0.4.bias", &[4]),
+        ("stem1.1.weight", &[4, 4, 3, 3]),
+        ("stem1.2.weight", &[4]),
+        ("cells.0.preprocess0.conv_1.weight", &[2, 4, 1, 1]),
+        ("auxiliary_head.features.5.weight", &[768, 128, 2, 2]),
+    ] {
+        assert_eq!(imagenet.get(name).map(|s| &s[..]), Some(shape), "{name}");
+    }
+    assert!(!imagenet.contains_key("auxiliary_head.features.6.weight"));
+    assert!(!imagenet.contains_key("stem.0.weight"));
+}

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// Each layer and what it may use of this crate besides itself, `error` and `suggest`: nothing that lies above it.
 /// The one exception is the engine's own adding and copying of gradients.
-const LAYERS: [(&str, &[&str]); 10] = [
+const LAYERS: [(&str, &[&str]); 11] = [
     ("device", &[]),
     ("tensor", &["device"]),
     ("tape", &["tensor", "device", "ops::pointwise"]),
@@ -15,8 +15,9 @@ const LAYERS: [(&str, &[&str]); 10] = [
     ("space", &["nn", "ops", "tape", "tensor", "device"]),
     ("data", &["tensor", "device"]),
     ("search", &["space", "data", "nn", "ops", "tape", "tensor", "device"]),
-    ("run", &["search", "space", "data", "nn", "ops", "tape", "tensor", "device"]),
-    ("bin", &["run", "search", "space", "data", "nn", "ops", "tape", "tensor", "device"]),
+    ("train", &["space", "data", "nn", "ops", "tape", "tensor", "device"]),
+    ("run", &["search", "train", "space", "data", "nn", "ops", "tape", "tensor", "device"]),
+    ("bin", &["run", "search", "train", "space", "data", "nn", "ops", "tape", "tensor", "device"]),
 ];
 const SHARED: [&str; 4] = ["error", "suggest", "Error", "Result"];
 /// Macros lie at the root of the crate, wherever they are written.

@@ -1,4 +1,5 @@
 //! `inspect device`, `cases` and `bench` as their users run them, on the emulated device and without one.
+#![cfg(target_os = "linux")] // as the emulated driver
 
 use std::fs;
 use std::path::Path;

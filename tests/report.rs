@@ -1,6 +1,6 @@
 //! Reports and comparisons of runs: whole, well-formed, self-contained, escaped, small, the same for the same files.
 
-use oche::run::config::SearchConfig;
+use oche::run::config::{Configuration, SearchConfig};
 use oche::run::folder;
 use oche::run::jsonl::{Alphas, Entropy, JsonLines, Row};
 use oche::run::{report, result};

@@ -1,7 +1,7 @@
 //! Files of the run folder: whole or not there, checked when read, the same bytes for the same content.
 
 use oche::run::checkpoint::{Checkpoint, NEWEST, PREVIOUS};
-use oche::run::config::SearchConfig;
+use oche::run::config::{Configuration, SearchConfig};
 use oche::run::jsonl::{self, Alphas, Entropy, JsonLines, Row};
 use oche::run::{folder, safetensors_read};
 use oche::tensor::{DType, Tensor};
@@ -258,13 +258,14 @@ fn a_run_folder_is_new() {
 
     let mut config = SearchConfig::default();
     config.run.out = dir.path().join("a/b");
-    assert_eq!(folder::create(&config).unwrap(), config.run.out);
-    assert!(folder::create(&config).is_ok()); // still empty
+    let create = |config: &SearchConfig| folder::create(&config.run.out, "search-synthetic");
+    assert_eq!(create(&config).unwrap(), config.run.out);
+    assert!(create(&config).is_ok()); // still empty
     folder::write_atomic(&config.run.out.join(folder::CONFIG), config.to_toml().as_bytes()).unwrap();
-    let said = message(folder::create(&config));
+    let said = message(create(&config));
     assert!(said.contains("is not empty; use --resume "), "{said}");
     config.run.out = config.run.out.join(folder::CONFIG).join("c");
-    let said = message(folder::create(&config));
+    let said = message(create(&config));
     assert!(
         said.starts_with("cannot write ") && said.ends_with("choose another folder with --out"),
         "{said}"

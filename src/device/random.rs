@@ -20,6 +20,7 @@ pub enum Purpose {
     Augment = 6,
     Synthetic = 7,
     Check = 8,
+    DropPath = 9,
 }
 
 /// The stream for `purpose` and two counters (an epoch and a step, say).

@@ -3,11 +3,11 @@
 //! dL/dx = (softmax(x) - onehot) / N.
 
 use super::cuda::cross_entropy as twin;
-use super::pointwise::{Scale, ScaleBy, Sub};
+use super::pointwise::{Add, Dot, Scale, ScaleBy, Sub};
 use super::softmax::Softmax;
 use crate::error::{Error, Result};
 use crate::on_real;
-use crate::tape::{Cost, Op, Out, Pullback};
+use crate::tape::{Cost, Op, Out, Pullback, Tape, Var};
 use crate::tensor::{DType, Real, Shape, Tensor};
 
 /// (logits (N, K), labels (N) of `U32`) -> loss, a scalar
@@ -59,6 +59,27 @@ impl Op for CrossEntropy {
         let d = tape.apply(Scale(1.0 / n as f64), &[d])?;
         cx.send(0, ScaleBy, &[d, g])
     }
+}
+
+/// Mean cross entropy against targets (1 - e) onehot + e / K (arXiv 1512.00567), e being `smoothing`:
+/// L + e / N sum_n (x_n,label - mean_k x_nk), where L is the [`CrossEntropy`].
+pub fn smoothed(tape: &mut Tape, logits: Var, labels: Var, smoothing: f64) -> Result<Var> {
+    let loss = tape.apply(CrossEntropy, &[logits, labels])?;
+    if smoothing == 0.0 {
+        return Ok(loss);
+    }
+    let (shape, dtype) = (tape.shape(logits), tape.dtype(logits));
+    let uniform = match tape.is_dry() {
+        true => tape.value(logits).alike(shape, dtype)?,
+        false => tape.value(logits).full_alike(shape, dtype, 1.0 / shape.last() as f32)?,
+    };
+    let uniform = tape.constant(uniform);
+    let target = tape.apply(OneHot, &[logits, labels])?;
+    let difference = tape.apply(Sub, &[target, uniform])?;
+    let sum = tape.apply(Dot, &[logits, difference])?;
+    let rows = shape.count() / shape.last();
+    let term = tape.apply(Scale(smoothing / rows as f64), &[sum])?;
+    tape.apply(Add, &[loss, term])
 }
 
 /// (logits (N, K), labels (N)) -> one-hot rows (N, K); depends on the logits' shape only

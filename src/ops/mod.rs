@@ -10,6 +10,7 @@ pub mod cpu;
 pub mod cross_entropy;
 mod cuda;
 pub mod fused;
+pub mod image_scale;
 pub mod matmul;
 pub mod pointwise;
 pub mod pool;

@@ -12,10 +12,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::{HashMap, HashSet};
 use std::io::{ErrorKind, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub const NEWEST: &str = "checkpoint.safetensors";
 pub const PREVIOUS: &str = "checkpoint.previous.safetensors";
+/// Of a training: the checkpoint after the epoch with the best test so far.
+pub const BEST: &str = "best.safetensors";
 const METADATA_KEY: &str = "oche";
 const VERSION: u32 = 1;
 
@@ -48,20 +50,7 @@ impl Checkpoint {
     /// Whatever fails or whenever the program dies, [`Self::load`] finds a whole checkpoint afterwards.
     pub fn save(&self, folder: &Path) -> Result<()> {
         let (newest, previous) = (folder.join(NEWEST), folder.join(PREVIOUS));
-        let mut entries = self.entries();
-        entries.sort_by(|a, b| b.dtype.cmp(&a.dtype).then(a.name.cmp(b.name))); // aligned, as the format advises
-        let mut names = HashSet::new();
-        if let Some(twice) = entries.iter().find(|entry| !names.insert(entry.name)) {
-            return Err(Error::checkpoint(
-                &newest,
-                format!("two tensors are named {}; rename one", twice.name),
-            ));
-        }
-        let header = self.header(&entries).map_err(|why| Error::checkpoint(&newest, why))?;
-        let temporary = folder::write_temporary(&newest, |file| {
-            file.write_all(&header)?;
-            entries.iter().try_for_each(|entry| file.write_all(entry.bytes))
-        })?;
+        let temporary = self.write_temporary(&newest)?;
         let moved = newest.exists();
         let renamed = if moved { folder::rename(&newest, &previous) } else { Ok(()) };
         renamed.and_then(|()| folder::rename(&temporary, &newest)).inspect_err(|_| {
@@ -70,6 +59,27 @@ impl Checkpoint {
                 let _ = std::fs::rename(&previous, &newest);
             }
             let _ = std::fs::remove_file(&temporary);
+        })
+    }
+
+    /// Writes the file `name` in `folder`, which is whole or as it was whatever happens.
+    pub fn save_as(&self, folder: &Path, name: &str) -> Result<()> {
+        let path = folder.join(name);
+        let temporary = self.write_temporary(&path)?;
+        folder::rename(&temporary, &path).inspect_err(|_| drop(std::fs::remove_file(&temporary)))
+    }
+
+    fn write_temporary(&self, path: &Path) -> Result<PathBuf> {
+        let mut entries = self.entries();
+        entries.sort_by(|a, b| b.dtype.cmp(&a.dtype).then(a.name.cmp(b.name))); // aligned, as the format advises
+        let mut names = HashSet::new();
+        if let Some(twice) = entries.iter().find(|entry| !names.insert(entry.name)) {
+            return Err(Error::checkpoint(path, format!("two tensors are named {}; rename one", twice.name)));
+        }
+        let header = self.header(&entries).map_err(|why| Error::checkpoint(path, why))?;
+        folder::write_temporary(path, |file| {
+            file.write_all(&header)?;
+            entries.iter().try_for_each(|entry| file.write_all(entry.bytes))
         })
     }
 

@@ -1,12 +1,13 @@
-//! The flags of `search`: one for every setting, and those that say which run it is.
+//! The flags of `search` and `train`: one for every setting, and those that say which run it is.
 
-use super::config::keys::{KEYS, Key, SECTIONS, show};
-use super::config::{Given, Order, SearchConfig, file};
-use super::folder;
+use super::config::{Configuration, Given, Key, Order, SearchConfig, TrainConfig, show};
+use super::{folder, interrupt};
 use crate::error::{Error, Result};
 use clap::builder::{OsStr, ValueParser};
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, Parser, ValueEnum};
-use std::path::PathBuf;
+use std::io::{ErrorKind, Write};
+use std::marker::PhantomData;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Finds a network's cell by gradient descent on the architecture (DARTS).
@@ -31,7 +32,41 @@ pub struct SearchArgs {
     #[arg(long, conflicts_with = "run.graph")]
     pub no_graph: bool,
     #[command(flatten)]
-    pub settings: Settings,
+    pub settings: Settings<SearchConfig>,
+}
+
+/// Trains the network of a genotype from scratch.
+///
+/// Without flags: the cell of the newest search (else DARTS_V2) in a small network on drawn images. Flags win over the
+/// file of --config, the file over --recipe.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "train", version)]
+pub struct TrainArgs {
+    /// Settings to start from: cifar and imagenet are the published ones, at full size [default: small; published code]
+    #[arg(long, value_name = "RECIPE", conflicts_with = "resume")]
+    pub recipe: Option<Recipe>,
+    /// Read settings from a TOML file, as --print-config writes it [default: none; Oche]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Go on with an interrupted run, given its folder, with the settings stored there [default: none; Oche]
+    #[arg(long, value_name = "RUN", conflicts_with = "run.out")]
+    pub resume: Option<PathBuf>,
+    /// Write the settings that would be used, as a TOML file, and exit [default: off; Oche]
+    #[arg(long)]
+    pub print_config: bool,
+    /// The same as --graph=false
+    #[arg(long, conflicts_with = "run.graph")]
+    pub no_graph: bool,
+    #[command(flatten)]
+    pub settings: Settings<TrainConfig>,
+}
+
+/// Settings to start from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Recipe {
+    Small,
+    Cifar,
+    Imagenet,
 }
 
 /// Names under which tables of results list the two published methods.
@@ -42,22 +77,22 @@ pub enum Method {
 }
 
 /// The settings given as flags, as text.
-#[derive(Clone, Debug, Default)]
-pub struct Settings(Vec<(&'static Key, String)>);
+#[derive(Clone, Debug)]
+pub struct Settings<C>(Vec<(&'static Key, String)>, PhantomData<C>);
 
-impl Args for Settings {
+impl<C: Configuration> Args for Settings<C> {
     fn augment_args(command: Command) -> Command {
-        KEYS.iter().fold(command, |command, key| command.arg(arg(key)))
+        C::KEYS.iter().fold(command, |command, key| command.arg(arg::<C>(key)))
     }
     fn augment_args_for_update(command: Command) -> Command {
         Self::augment_args(command)
     }
 }
 
-impl FromArgMatches for Settings {
+impl<C: Configuration> FromArgMatches for Settings<C> {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        let given = KEYS.iter().filter_map(|key| Some((key, matches.get_one::<String>(key.path)?.clone())));
-        Ok(Self(given.collect()))
+        let given = |key: &'static Key| Some((key, matches.get_one::<String>(key.path)?.clone()));
+        Ok(Self(C::KEYS.iter().filter_map(given).collect(), PhantomData))
     }
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
         self.0.extend(Self::from_arg_matches(matches)?.0);
@@ -65,8 +100,8 @@ impl FromArgMatches for Settings {
     }
 }
 
-fn arg(key: &'static Key) -> Arg {
-    let title = SECTIONS.iter().find(|(section, _)| *section == key.section()).map(|(_, title)| *title);
+fn arg<C: Configuration>(key: &'static Key) -> Arg {
+    let title = C::SECTIONS.iter().find(|(section, _)| *section == key.section()).map(|(_, title)| *title);
     let arg = Arg::new(key.path)
         .long(key.flag)
         .value_name(key.value)
@@ -83,8 +118,8 @@ fn arg(key: &'static Key) -> Arg {
 
 /// The flags of this process or, if there is nothing to run, its exit status: help and version are shown, a mistake
 /// is told in one line.
-pub fn parse() -> Result<SearchArgs, ExitCode> {
-    SearchArgs::try_parse().map_err(|e| {
+pub fn parse<A: Parser>() -> Result<A, ExitCode> {
+    A::try_parse().map_err(|e| {
         if e.use_stderr() {
             eprintln!("error: {}", one_sentence(&e));
         } else {
@@ -104,13 +139,10 @@ pub fn one_sentence(mistake: &clap::Error) -> String {
     format!("{}; --help explains all flags", parts.join("; "))
 }
 
-/// The settings that `args` ask for: flags over file over defaults, checked.
-///
-/// With `--resume` the file is the run's own unless `--config` names another. Fails with [`Error::ConfigFile`] on
-/// a file with an unknown key, a wrong type or a value out of range, with [`Error::Config`] on such a flag.
-pub fn resolve(args: &SearchArgs) -> Result<SearchConfig> {
-    let stored = args.resume.as_ref().map(|run| run.join(folder::CONFIG));
-    if let (Some(run), Some(stored), None) = (&args.resume, &stored, &args.config)
+/// The file with the settings: that of `--config`, else with `--resume` the run's own.
+fn stored(config: Option<&PathBuf>, resume: Option<&PathBuf>) -> Result<Option<PathBuf>> {
+    let stored = resume.map(|run| run.join(folder::CONFIG));
+    if let (Some(run), Some(stored), None) = (resume, &stored, config)
         && !stored.is_file()
     {
         let what = format!("{} is not the folder of a run, it holds no {}", run.display(), folder::CONFIG);
@@ -119,34 +151,106 @@ pub fn resolve(args: &SearchArgs) -> Result<SearchConfig> {
             format!("{what}; name a folder such as those in {}", folder::RUNS),
         ));
     }
-    let file = args.config.as_ref().or(stored.as_ref());
-    let base = match file {
-        Some(file) => SearchConfig::from_file(file)?,
-        None => SearchConfig::default(),
+    Ok(config.cloned().or(stored))
+}
+
+/// Flags over `file` over `base`, changed by `finish`, which is told the keys given as flags; checked.
+fn settings<C: Configuration>(
+    base: C,
+    file: Option<PathBuf>,
+    flags: &Settings<C>,
+    finish: impl FnOnce(&mut C, &[&'static str]) -> Result<()>,
+) -> Result<C> {
+    let base = match &file {
+        Some(file) => base.with_file(file)?,
+        None => base,
     };
     let mut given = Given::new();
-    for (key, text) in &args.settings.0 {
+    for (key, text) in &flags.0 {
         let flag = || format!("--{}", key.flag);
         given.push((key, key.parse(text).map_err(|what| Error::config(flag(), what))?));
     }
     let flags: Vec<_> = given.iter().map(|(key, _)| key.path).collect();
     let mut config = base.with(given)?;
-    if let Some(method) = args.method {
-        let order = if method == Method::Darts1 { Order::First } else { Order::Second };
-        if flags.contains(&"search.order") && config.search.order != order {
-            let (name, order) =
-                if method == Method::Darts1 { ("darts1", "first") } else { ("darts2", "second") };
-            return Err(Error::config(
-                "--method",
-                format!("{name} means --order {order}; leave one of the two out"),
-            ));
-        }
-        config.search.order = order;
-    }
-    config.run.graph &= !args.no_graph;
-    config.validate().map_err(|e| match (file, &e) {
-        (Some(file), Error::Config { key, .. }) if !flags.contains(&key.as_str()) => file::locate(file, e),
+    finish(&mut config, &flags)?;
+    config.validate().map_err(|e| match (&file, &e) {
+        (Some(file), Error::Config { key, .. }) if !flags.contains(&key.as_str()) => C::locate(file, e),
         _ => e,
     })?;
     Ok(config)
+}
+
+/// The settings that `args` ask for: flags over file over defaults, checked.
+///
+/// With `--resume` the file is the run's own unless `--config` names another. Fails with [`Error::ConfigFile`] on
+/// a file with an unknown key, a wrong type or a value out of range, with [`Error::Config`] on such a flag.
+pub fn resolve(args: &SearchArgs) -> Result<SearchConfig> {
+    let file = stored(args.config.as_ref(), args.resume.as_ref())?;
+    settings(SearchConfig::default(), file, &args.settings, |config, flags| {
+        if let Some(method) = args.method {
+            let (name, text, order) = match method {
+                Method::Darts1 => ("darts1", "first", Order::First),
+                Method::Darts2 => ("darts2", "second", Order::Second),
+            };
+            if flags.contains(&"search.order") && config.search.order != order {
+                let what = format!("{name} means --order {text}; leave one of the two out");
+                return Err(Error::config("--method", what));
+            }
+            config.search.order = order;
+        }
+        config.run.graph &= !args.no_graph;
+        Ok(())
+    })
+}
+
+/// The settings that `args` ask for: flags over file over recipe, checked; errors as those of [`resolve`].
+pub fn resolve_training(args: &TrainArgs) -> Result<TrainConfig> {
+    let file = stored(args.config.as_ref(), args.resume.as_ref())?;
+    let base = match args.recipe {
+        None | Some(Recipe::Small) => TrainConfig::default(),
+        Some(Recipe::Cifar) => TrainConfig::cifar(),
+        Some(Recipe::Imagenet) => TrainConfig::imagenet(),
+    };
+    settings(base, file, &args.settings, |config, _| {
+        config.run.graph &= !args.no_graph;
+        Ok(())
+    })
+}
+
+/// Prints `text`, which is all that was asked for: a full disk is an error, a reader that has seen enough is none.
+pub fn print(text: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(e) if e.kind() != ErrorKind::BrokenPipe => {
+            Err(Error::io("write to", Path::new("standard output"))(e))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Finished,
+    /// A signal came; the checkpoint is written.
+    Interrupted,
+}
+
+/// The exit status of a program whose run ended so; a mistake is told in one line.
+pub fn status(ended: Result<Outcome>) -> ExitCode {
+    match ended {
+        Ok(Outcome::Finished) => ExitCode::SUCCESS,
+        Ok(Outcome::Interrupted) => ExitCode::from(interrupt::EXIT_STATUS as u8),
+        Err(e) => {
+            eprintln!("error: {e}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs `work` inside a pool of `threads`, so that small operations need not be handed over to it.
+pub fn in_pool<T: Send>(threads: usize, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+    let pool = pool.map_err(|e| Error::config("run.threads", format!("cannot start the threads: {e}")))?;
+    pool.install(work)
 }

@@ -1,6 +1,5 @@
 //! The run folder, and files in it that are whole or not there.
 
-use super::config::SearchConfig;
 use crate::error::{Error, Result};
 use chrono::{DateTime, Local};
 use std::fs::{self, File, TryLockError};
@@ -15,27 +14,30 @@ pub const GENOTYPE_TEXT: &str = "genotype.txt";
 pub const NORMAL_SVG: &str = "normal.svg";
 pub const REDUCE_SVG: &str = "reduce.svg";
 pub const REPORT: &str = "report.html";
+/// The files that hold the cells.
+pub const CELLS: [&str; 4] = [GENOTYPE_JSON, GENOTYPE_TEXT, NORMAL_SVG, REDUCE_SVG];
 /// Where runs lie that were given no `--out`.
 pub const RUNS: &str = "runs";
 
-/// Makes the folder that `run.out` names or, if that is empty, `runs/search-<data>-<time>`.
-pub fn create(config: &SearchConfig) -> Result<PathBuf> {
-    let out = &config.run.out;
+/// Makes the folder `out` or, if that is empty, `runs/<name>-<time>`.
+pub fn create(out: &Path, name: &str) -> Result<PathBuf> {
     if !out.as_os_str().is_empty() {
-        return create_named(out).map(|()| out.clone());
+        return create_named(out).map(|()| out.to_owned());
     }
-    create_dated(Path::new(RUNS), &format!("search-{}", config.data.name), Local::now())
+    create_dated(Path::new(RUNS), name, Local::now())
 }
 
-/// Keeps every other search out of `folder` as long as the result lives, even if this process is killed.
+/// Keeps every other run out of `folder` as long as the result lives, even if this process is killed.
 ///
-/// A system that cannot lock a folder lets all in: that is no reason not to search.
+/// A system that cannot lock a folder lets all in: that is no reason not to run.
 pub fn claim(folder: &Path) -> Result<Option<File>> {
     let Ok(file) = File::open(folder) else { return Ok(None) };
     match file.try_lock() {
         Err(TryLockError::WouldBlock) => {
-            let what =
-                format!("folder {} is in use by another search; wait until it is over", folder.display());
+            let what = format!(
+                "folder {} is in use by another search or training; wait until it is over",
+                folder.display()
+            );
             Err(Error::config("run.out", what))
         }
         _ => Ok(Some(file)),
@@ -43,8 +45,9 @@ pub fn claim(folder: &Path) -> Result<Option<File>> {
 }
 
 /// Takes away what a run that could not start has written into its folder, and the folder if that leaves it empty.
-pub fn undo(folder: &Path) {
-    for name in [CONFIG, METRICS, ALPHAS, super::checkpoint::NEWEST] {
+/// `more` names the files besides those that every run writes.
+pub fn undo(folder: &Path, more: &[&str]) {
+    for name in [CONFIG, METRICS, super::checkpoint::NEWEST].iter().chain(more) {
         // Whatever stays, stays: the error that brought us here is the one to tell.
         let _ = fs::remove_file(folder.join(name));
     }

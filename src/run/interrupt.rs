@@ -1,6 +1,7 @@
-//! Ctrl-C and SIGTERM: the first asks the search to stop at the next step, the second stops the program.
+//! Ctrl-C and SIGTERM: the first asks the run to stop at the next step, the second stops the program.
 
 use crate::error::{Error, Result};
+use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -23,7 +24,15 @@ pub fn install() -> Result<()> {
     installed.as_ref().copied().map_err(failed)
 }
 
-/// Whether a signal came; the search polls this at every step.
+/// Says how to go on with the run in `folder`, whose checkpoint is written.
+pub fn tell(folder: &Path) {
+    // how this program was called, for a command that can be copied
+    let program = std::env::args().next().unwrap_or_else(|| "search".into());
+    let folder = folder.display();
+    eprintln!("interrupted; the checkpoint is written, go on with: {program} --resume {folder}");
+}
+
+/// Whether a signal came; the run polls this at every step.
 pub fn requested() -> bool {
     REQUESTED.load(Ordering::SeqCst)
 }

@@ -40,6 +40,34 @@ pub enum Row {
     },
 }
 
+/// A row of the `metrics.jsonl` of a training; units as in [`Row`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum TrainRow {
+    Step {
+        epoch: usize,
+        step: usize,
+        train_loss: f64,
+        train_accuracy: f64,
+        seconds: f64,
+    },
+    Epoch {
+        epoch: usize,
+        learning_rate: f64,
+        drop_path: f64,
+        train_loss: f64,
+        train_accuracy: f64,
+        train_top5: f64,
+        test_loss: f64,
+        test_accuracy: f64,
+        test_top5: f64,
+        seconds: f64,
+        peak_bytes: usize,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        peak_rss_bytes: Option<usize>,
+    },
+}
+
 /// Entropy of the softmaxed candidates of each edge, in nats; 0 when an edge is decided.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Entropy {

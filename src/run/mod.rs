@@ -1,5 +1,5 @@
-//! What surrounds a search: configuration, command line, run folder, metrics, checkpoint, progress, report;
-//! comparisons and measurements.
+//! What surrounds a search or a training: configuration, command line, run folder, metrics, checkpoint, progress,
+//! report; comparisons and measurements.
 
 pub mod bench;
 pub mod cases;
@@ -10,10 +10,12 @@ pub mod config;
 pub mod device;
 pub mod draw;
 pub mod folder;
+pub mod found;
 pub mod interrupt;
 pub mod jsonl;
 mod layered;
 pub mod memory;
+mod network_state;
 pub mod parity;
 pub mod progress;
 pub mod report;
@@ -21,5 +23,9 @@ pub mod result;
 pub mod search;
 mod state;
 mod tensor_file;
+pub mod train;
+mod train_data;
+mod train_result;
+mod train_state;
 
 pub use tensor_file::{NamedTensors, safetensors_read};

@@ -11,10 +11,11 @@ pub struct StepNumbers {
     pub train_loss: f64,
     /// Percent.
     pub train_accuracy: f64,
-    pub valid_loss: f64,
+    /// Of a search.
+    pub valid_loss: Option<f64>,
     /// Training images in a second of the whole step.
     pub images_per_second: f64,
-    /// Until the end of the search.
+    /// Until the end of the run.
     pub seconds_left: f64,
 }
 
@@ -79,9 +80,9 @@ impl Progress {
         self.bar.set_message(step_line(done, steps, numbers, columns().saturating_sub(used)));
     }
     /// Takes the bar away and prints the line of the epoch.
-    pub fn end_epoch(&self, numbers: &EpochNumbers) {
+    pub fn end_epoch(&self, line: &str) {
         self.bar.set_message("");
-        self.line(&epoch_line(numbers));
+        self.line(line);
     }
     /// Prints a line on stdout, above the bar.
     pub fn line(&self, text: &str) {
@@ -107,11 +108,11 @@ pub fn step_line(done: usize, steps: usize, numbers: &StepNumbers, columns: usiz
         format!("loss {:.3}", numbers.train_loss),
         format!("acc {:.1} %", numbers.train_accuracy),
         format!("{} left", clock(numbers.seconds_left)),
-        format!("valid loss {:.3}", numbers.valid_loss),
+        numbers.valid_loss.map_or(String::new(), |loss| format!("valid loss {loss:.3}")),
         format!("{:.0} images/s", numbers.images_per_second),
     ];
     let mut line = format!("{done}/{steps}");
-    for part in parts {
+    for part in parts.iter().filter(|part| !part.is_empty()) {
         if line.len() + 2 + part.len() > columns {
             break;
         }
@@ -141,7 +142,7 @@ pub fn epoch_line(n: &EpochNumbers) -> String {
 }
 
 /// `m:ss` or `h:mm:ss`; `--:--` while unknown.
-fn clock(seconds: f64) -> String {
+pub(super) fn clock(seconds: f64) -> String {
     let Ok(time) = Duration::try_from_secs_f64(seconds.round()) else { return "--:--".into() };
     let s = time.as_secs();
     match s / 3600 {
@@ -159,7 +160,7 @@ mod tests {
         let numbers = StepNumbers {
             train_loss: 12.345,
             train_accuracy: 100.,
-            valid_loss: 2.5,
+            valid_loss: Some(2.5),
             images_per_second: 12345.,
             seconds_left: 3e5,
         };

@@ -1,12 +1,14 @@
 //! A whole search: data, supernet, epochs, run folder, resume.
 
 use super::checkpoint::{Checkpoint, NEWEST, PREVIOUS};
-use super::config::SearchConfig;
+pub use super::cli::Outcome;
+use super::config::{Configuration, SearchConfig};
 use super::folder;
 use super::interrupt;
 use super::jsonl::{Alphas, Entropy, JsonLines, Row, Trim};
 use super::memory as process;
-use super::progress::{EpochNumbers, Progress, StepNumbers};
+use super::network_state::Source;
+use super::progress::{EpochNumbers, Progress, StepNumbers, epoch_line};
 use super::report;
 use super::result;
 use super::state::{self, Position};
@@ -23,14 +25,6 @@ use crate::tensor::DType;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
-
-/// How a run ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    Finished,
-    /// A signal came; the checkpoint is written.
-    Interrupted,
-}
 
 /// A search and its run folder.
 pub struct SearchRun {
@@ -59,7 +53,8 @@ impl SearchRun {
     pub fn start(config: SearchConfig) -> Result<Self> {
         let device = config.device()?.open()?;
         let (images, searcher) = build(&config, &device.0)?;
-        let folder = folder::create(&config)?;
+        let name = format!("search-{}", config.data.name);
+        let folder = folder::create(&config.run.out, &name)?;
         let claim = folder::claim(&folder)?;
         let begin = || {
             folder::write_atomic(&folder.join(folder::CONFIG), config.to_toml().as_bytes())?;
@@ -67,7 +62,7 @@ impl SearchRun {
             let run = Self::assemble(config, device, (folder.clone(), claim), images, searcher, start)?;
             run.save().map(|()| run)
         };
-        begin().inspect_err(|_| folder::undo(&folder))
+        begin().inspect_err(|_| folder::undo(&folder, &[folder::ALPHAS]))
     }
 
     /// The run in `folder`, from its newest whole checkpoint on.
@@ -75,10 +70,11 @@ impl SearchRun {
         let claim = folder::claim(folder)?;
         let (checkpoint, warning) = Checkpoint::load(folder)?;
         let file = folder.join(NEWEST);
-        config.can_resume(&config.with_fixed(&state::settings(&checkpoint, &file)?, &file)?, &file)?;
+        let source = Source { checkpoint: &checkpoint, path: &file };
+        config.can_resume(&config.with_fixed(&source.settings()?, &file)?, &file)?;
         let device = config.device()?.open()?;
         let (images, mut searcher) = build(&config, &device.0)?;
-        let position = state::unpack(&checkpoint, &mut searcher, &file)?;
+        let position = state::unpack(source, &mut searcher)?;
         let metrics = Trim::plan(&folder.join(folder::METRICS), |row: &Row| match row {
             Row::Step { epoch, step, .. } => (*epoch, *step) < (position.epoch, position.step),
             Row::Epoch { epoch, .. } => *epoch < position.epoch,
@@ -159,8 +155,7 @@ impl SearchRun {
             if self.epoch()? == Outcome::Interrupted {
                 self.save()?;
                 self.progress.finish();
-                let (program, folder) = (program(), self.folder.display());
-                eprintln!("interrupted; the checkpoint is written, go on with: {program} --resume {folder}");
+                interrupt::tell(&self.folder);
                 return Ok(Outcome::Interrupted);
             }
             more = self.more();
@@ -299,7 +294,7 @@ impl SearchRun {
             &StepNumbers {
                 train_loss: mean(train_loss),
                 train_accuracy: percent(correct, images),
-                valid_loss: mean(valid_loss),
+                valid_loss: Some(mean(valid_loss)),
                 images_per_second: search.batch_size as f64 / each,
                 seconds_left: each * all.saturating_sub(self.steps_done()) as f64,
             },
@@ -345,7 +340,7 @@ impl SearchRun {
         self.alphas.append(&Alphas { epoch: n.epoch, normal, reduce })?;
         result::write_cells(&self.folder, &self.searcher.genotype()?)?;
         report::write(&self.folder)?;
-        self.progress.end_epoch(n);
+        self.progress.end_epoch(&epoch_line(n));
         Ok(())
     }
 
@@ -418,19 +413,14 @@ fn augment(config: &SearchConfig) -> Augment {
 }
 
 /// For `map_err`: says `where_` a value that is not finite came up.
-fn at(where_: impl FnOnce() -> String) -> impl FnOnce(Error) -> Error {
+pub(super) fn at(where_: impl FnOnce() -> String) -> impl FnOnce(Error) -> Error {
     |e| match e {
         Error::NotFinite { what } => Error::NotFinite { what: format!("{}: {what}", where_()) },
         other => other,
     }
 }
 
-/// How this program was called, for a command that can be copied.
-fn program() -> String {
-    std::env::args().next().unwrap_or_else(|| "search".into())
-}
-
-fn percent(part: usize, whole: usize) -> f64 {
+pub(super) fn percent(part: usize, whole: usize) -> f64 {
     100.0 * part as f64 / whole.max(1) as f64
 }
 

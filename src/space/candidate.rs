@@ -79,6 +79,10 @@ impl Fused {
 pub trait Candidate: std::fmt::Debug {
     /// The contribution of `input`, or `None` if it is zero whatever the input (`none`).
     fn forward(&self, cx: &mut Context, input: &mut State) -> Result<Option<Term>>;
+    /// Whether drop path applies to it: to all but identities.
+    fn may_be_dropped(&self) -> bool {
+        true
+    }
     /// Its form in a fused cell, if it has one; a cell with a candidate that has none is computed one operation at a
     /// time.
     fn fused(&self) -> Option<Fused> {
@@ -130,6 +134,9 @@ impl Candidate for Zero {
     fn forward(&self, _cx: &mut Context, _input: &mut State) -> Result<Option<Term>> {
         Ok(None)
     }
+    fn may_be_dropped(&self) -> bool {
+        false // there is nothing to drop
+    }
     fn fused(&self) -> Option<Fused> {
         Some(Fused { kind: None, weights: vec![], norms: vec![] })
     }
@@ -146,6 +153,9 @@ struct Identity;
 impl Candidate for Identity {
     fn forward(&self, _cx: &mut Context, input: &mut State) -> Result<Option<Term>> {
         Ok(Some(Term::new(input.x, None)))
+    }
+    fn may_be_dropped(&self) -> bool {
+        false
     }
     fn fused(&self) -> Option<Fused> {
         Some(Fused::of(Kind::Identity, [], []))

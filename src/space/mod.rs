@@ -4,6 +4,8 @@ pub mod candidate;
 pub mod cell;
 pub mod cnn;
 pub mod discretise;
+mod ends;
+mod found_cell;
 pub mod genotype;
 pub mod network;
 pub mod notation;

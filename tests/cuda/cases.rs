@@ -1,8 +1,9 @@
 //! Every case of the registry, on the device and on the CPU.
 
-use super::{bits, device, distance, evaluate};
-use oche::device::Device;
+use super::{bits, device, evaluate};
 use oche::ops::cases::{Case, cases};
+pub use oche::run::cases::TOLERANCE;
+use oche::run::cases::compare;
 
 /// The cases whose name contains `OCHE_CASES`, if that is set: for work on one kernel.
 pub fn chosen() -> Vec<Case> {
@@ -10,27 +11,12 @@ pub fn chosen() -> Vec<Case> {
     cases().into_iter().filter(|case| case.name.contains(&part)).collect()
 }
 
-/// Sums in another order: a few units of the last of 24 bits, and as much again for each order of derivative.
-pub const TOLERANCE: [f64; 3] = [5e-6, 2e-5, 2e-4];
-
 #[test]
 fn emulated_cases_agree_with_the_cpu() {
     let (device, _turn) = device();
-    let mut wrong = vec![];
-    for case in chosen() {
-        for order in 0..=case.orders {
-            let (y, grads) = evaluate(&case, 3, order, &device);
-            let (z, expected) = evaluate(&case, 3, order, &Device::Cpu);
-            let tolerance = TOLERANCE[usize::from(order)];
-            let pairs = std::iter::once((&y, &z)).chain(grads.iter().zip(&expected));
-            for (k, (a, b)) in pairs.enumerate() {
-                let error = distance(a, b);
-                if error > tolerance {
-                    wrong.push(format!("{}, order {order}, result {k}: {error:e}", case.name));
-                }
-            }
-        }
-    }
+    let compared = chosen().into_iter().map(|case| (compare(&case, &device), case));
+    let wrong: Vec<String> =
+        compared.filter_map(|(verdict, case)| Some(format!("{}: {}", case.name, verdict.wrong?))).collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 

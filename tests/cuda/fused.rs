@@ -1,9 +1,10 @@
 //! The fused cell and its preprocessing on the device, against the CPU: any candidates, sizes, and wants.
 
-use super::{bits, device, distance, projected};
+use super::{bits, device, distance};
 use oche::device::Device;
 use oche::ops::cases::Case;
 use oche::ops::cases::fused::{Cell, Preprocess};
+use oche::run::cases::projected;
 use oche::tape::{Tape, Var};
 use oche::tensor::{DType, Tensor};
 use proptest::prelude::*;
@@ -42,7 +43,7 @@ fn evaluate(
     let vars: Vec<Var> = placed.into_iter().map(|x| tape.leaf(x)).collect();
     let y = case.run(&mut tape, &vars).unwrap_or_else(|e| panic!("{}: {e}", case.name));
     let mut all = vec![tape.value(y).clone()];
-    let s = projected(&mut tape, y, 0);
+    let s = projected(&mut tape, y, 0).unwrap();
     let wrt: Vec<Var> = wanted.iter().map(|&k| vars[k]).collect();
     all.extend(tape.grad(s, &wrt).unwrap_or_else(|e| panic!("{}: {e}", case.name)));
     all.iter().map(|t| t.to_host().unwrap()).collect()
@@ -176,6 +177,31 @@ fn emulated_fused_operations_give_the_same_bits_in_any_order_of_threads() {
     }
 }
 
+/// At the size of a search, four nodes and seven candidates an edge, a cell is few launches: time on a GPU.
+#[test]
+fn emulated_cells_are_few_launches() {
+    let (device, _turn) = device();
+    for reduction in [false, true] {
+        let chosen = vec![(0..7).collect()];
+        let case = Cell { x: [2, 4, 4, 16], nodes: 4, reduction, chosen, given: false }.case(false);
+        let mut tape = Tape::new();
+        let place = |x: Tensor| x.to_dtype(DType::F32).unwrap().to_device(&device).unwrap();
+        let vars: Vec<Var> = case.draw(3).unwrap().into_iter().map(|x| tape.leaf(place(x))).collect();
+        let count = || oche_emulated_driver::get("launches");
+        let start = count();
+        let y = case.run(&mut tape, &vars).unwrap();
+        // the skips of a reduction are two convolutions each: one launch does not hold all of the inputs'
+        assert_eq!(count() - start, if reduction { 21 } else { 20 }, "forward");
+        for (wrt, launches) in [(&vars[..3], 28), (&vars[..], 40)] {
+            let s = projected(&mut tape, y, 0).unwrap();
+            let start = count();
+            tape.grad(s, wrt).unwrap();
+            // and two: the gradient of the projection
+            assert_eq!(count() - start, launches + 2, "backward, {} gradients", wrt.len());
+        }
+    }
+}
+
 /// Root of the mean square of the difference, relative to that of `b`.
 fn spread(a: &Tensor, b: &Tensor) -> f64 {
     let (a, b) = (a.to_f64(), b.to_f64());
@@ -183,31 +209,35 @@ fn spread(a: &Tensor, b: &Tensor) -> f64 {
     square(&mut a.iter().zip(&b).map(|(a, b)| a - b)) / square(&mut b.iter().copied()).max(1e-3)
 }
 
-/// Images in bf16, everything else in single precision.
+/// Images in bf16, everything else in single precision. Where a relu reads what was rounded, some of its values are on
+/// the other side of zero, and their whole gradient with them.
 #[test]
 fn emulated_fused_operations_in_bf16() {
     let (device, _turn) = device();
-    // maxima of nearly equals take their gradients elsewhere
-    let cell = |x, reduction, given| {
-        let chosen = vec![vec![0, 2, 3, 4, 5, 6], vec![2, 5]];
-        (Cell { x, nodes: 2, reduction, chosen, given }.case(false), &CELL[..])
+    let cell = |x, (reduction, given), nodes, chosen: &[usize]| {
+        let chosen = vec![chosen.to_vec()];
+        (Cell { x, nodes, reduction, chosen, given }.case(false), &CELL[..])
     };
     let layer = |x, share, halve| (Preprocess { x, share, halve, given: false }.case(false), &LAYER[..]);
-    for (case, images) in [
-        cell([4, 8, 8, 16], false, false),
-        cell([4, 8, 8, 16], true, false),
-        cell([4, 6, 5, 7], false, true),
-        cell([4, 6, 6, 6], true, false),
-        layer([4, 8, 8, 32], 16, false),
-        layer([4, 8, 8, 7], 5, true),
+    let one = &[0, 1, 2, 3, 4, 8];
+    let all = &[0, 2, 3, 4, 5, 6, 7];
+    for ((case, images), tolerance) in [
+        (cell([4, 8, 8, 16], (false, false), 1, one), 1e-2),
+        (cell([4, 8, 8, 16], (true, false), 1, one), 1e-2),
+        (cell([4, 6, 5, 7], (false, true), 1, one), 1e-2),
+        (cell([4, 6, 6, 6], (true, false), 1, one), 1e-2),
+        (layer([4, 8, 8, 32], 16, false), 1e-2),
+        (layer([4, 8, 8, 7], 5, true), 1e-2),
+        (cell([4, 8, 8, 32], (false, false), 2, all), 0.15),
+        (cell([4, 9, 7, 5], (false, false), 2, all), 0.15),
     ] {
-        let all: Vec<usize> = (0..case.inputs.len()).collect();
-        let run = |types| evaluate((&case, images), (3, true), types, &all, &device);
+        let wanted: Vec<usize> = (0..case.inputs.len()).collect();
+        let run = |types| evaluate((&case, images), (3, true), types, &wanted, &device);
         for (k, (a, b)) in run(HALF).iter().zip(&run(SINGLE)).enumerate() {
             let image = k == 0 || images.contains(&(k - 1));
             assert_eq!(a.dtype(), if image { DType::BF16 } else { DType::F32 }, "{}, result {k}", case.name);
             let error = spread(a, b);
-            assert!(error < 3e-2, "{}, result {k}: {error:e}", case.name);
+            assert!(error < tolerance, "{}, result {k}: {error:e}", case.name);
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The `search` program on the emulated device, as its users run it.
 
+use oche::run::config::SearchConfig;
+use oche::run::search::SearchRun;
 use std::fs;
 use std::path::Path;
 use std::process::Output;
@@ -8,7 +10,7 @@ use std::process::Output;
 const TINY: &str = "--device cuda --train-images 112 --channels 2 --cells 3 --nodes 1 --image-size 8 --batch-size 16 --crop-padding 1 --epochs 2";
 
 /// A folder with the emulated driver under the name by which programs look for one.
-fn driver() -> tempfile::TempDir {
+pub fn driver() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     std::os::unix::fs::symlink(oche_emulated_driver::path(), dir.path().join("libcuda.so")).unwrap();
     dir
@@ -60,4 +62,23 @@ fn emulated_searches_say_in_one_line_what_a_device_lacks() {
     };
     mistake("--device cuda:7", &["error: device: there is no device 7", "cuda:0"]);
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "a mistake leaves nothing behind");
+}
+
+#[test]
+fn emulated_searches_name_a_batch_that_fits_the_memory() {
+    let (_, _turn) = super::device();
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = SearchConfig::default();
+    (config.space.channels, config.space.cells, config.space.nodes) = (16, 3, 1);
+    (config.data.train_images, config.search.batch_size) = (2048, 1024);
+    (config.run.device, config.run.out, config.run.quiet) = ("cuda".into(), dir.path().join("run"), true);
+    // the first image of the stem alone takes 201 MB
+    oche_emulated_driver::set("memory", 230 << 20);
+    let said = SearchRun::start(config.clone()).and_then(SearchRun::run).unwrap_err().to_string();
+    oche_emulated_driver::reset();
+    let parts = ["device: out of memory: 201 MB asked for", "--batch-size ", " would fit", "--memory-budget"];
+    assert!(parts.iter().all(|part| said.contains(part)), "{said}");
+    let batch: usize =
+        said.split("--batch-size ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
+    assert!((2..1024).contains(&batch), "{said}");
 }

@@ -1,7 +1,7 @@
 //! What a search leaves: every file, readable, and the same for the same seed.
 
 use super::*;
-use oche::run::config::SearchConfig;
+use oche::run::config::{Configuration, SearchConfig};
 use oche::run::safetensors_read;
 use oche::space::genotype;
 use std::collections::BTreeSet;

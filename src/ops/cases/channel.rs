@@ -1,9 +1,10 @@
-//! Cases of operations on channels: affine part, batch norm, joining and cutting.
+//! Cases of operations on channels: affine part, batch norm, joining and cutting; and of a factor an image.
 
 use super::{Case, Kind, any, constant, of};
 use crate::ops::batch_norm::{BatchNorm, BatchNormGrad, BatchNormGradGrad, Normalise, NormaliseGrad};
 use crate::ops::channel::{ChannelBroadcast, ChannelDot, ChannelScale, ChannelShift, ChannelSum};
 use crate::ops::concat::{ChannelPlace, ChannelSlice, Concat};
+use crate::ops::image_scale::{ImageDot, ImageScale};
 use crate::tape::check::normal;
 use crate::tape::{Tape, Var};
 use crate::tensor::{Shape, Tensor};
@@ -50,6 +51,10 @@ pub(super) fn cases() -> Vec<Case> {
         Case::op("channel_dot one channel", ChannelDot, [any([2, 3, 5, 1]); 2]),
         Case::op("channel_sum", ChannelSum, [x]),
         Case::op("channel_broadcast", ChannelBroadcast(image), [c]),
+        Case::op("image_scale", ImageScale, [x, any([2])]),
+        Case::op("image_scale of rows", ImageScale, [any([5, 33]), any([5])]),
+        Case::op("image_dot", ImageDot, [x, x]),
+        Case::op("image_dot of one image", ImageDot, [any([1, 5, 7, 3]); 2]),
         Case::op("channel_slice", ChannelSlice { start: 1, count: 2 }, [x]),
         Case::op("channel_place", ChannelPlace { start: 2, channels: 6 }, [x]),
         Case::op("concat rows", Concat, [any([4, 2]), any([4, 3])]),

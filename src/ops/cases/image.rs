@@ -83,6 +83,7 @@ fn windows() -> Vec<(Window, bool)> {
         all.extend([(Window::square(1, stride, 0, 1), false), (Window::same(3, stride, 1), false)]);
     }
     all.push((Window::square(2, 2, 0, 1), true)); // even, without padding
+    all.push((Window::square(2, 1, 0, 1), false)); // that of the auxiliary head
     all.push((Window { kernel: [3, 2], stride: [1, 3], padding: [2, 0], dilation: [2, 1] }, false));
     all
 }
@@ -99,6 +100,8 @@ pub(super) fn cases() -> Vec<Case> {
         all.push(depthwise([1, 4, 6, channels], Window::same(3, 1, 1)));
         all.push(conv([3, 3, 3, channels], 33 - channels, Window::square(1, 1, 0, 1)));
     }
+    // of the auxiliary heads
+    all.extend([2, 3].map(|stride| avg_pool([2, 9, 8, 3], Window::square(5, stride, 0, 1))));
     for stride in [1, 2] {
         for x in [[2, 4, 4, 3], [1, 5, 7, 2], [1, 1, 2, 17]] {
             all.push(max_pool(x, Window::same(3, stride, 1)));

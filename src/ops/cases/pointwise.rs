@@ -2,7 +2,7 @@
 
 use super::{Case, Kind, any, constant, of};
 use crate::ops::cast::Cast;
-use crate::ops::cross_entropy::CrossEntropy;
+use crate::ops::cross_entropy::{CrossEntropy, smoothed};
 use crate::ops::matmul::MatMul;
 use crate::ops::pointwise::{Add, Copy, Dot, Mul, Relu, ReluGrad, Scale, ScaleBy, Sub};
 use crate::ops::softmax::{Softmax, SoftmaxGrad, SoftmaxGradGrad};
@@ -32,6 +32,15 @@ pub fn cross_entropy(n: usize, k: usize) -> Case {
     })
 }
 
+/// The same against smoothed targets.
+pub fn smoothed_cross_entropy(n: usize, k: usize, smoothing: f64) -> Case {
+    Case::of(format!("cross_entropy {n}x{k} smoothed by {smoothing}"), [any([n, k])], move |tape, xs| {
+        let labels: Vec<u32> = (0..n).map(|i| ((3 * i + 1) % k) as u32).collect();
+        let labels = constant(tape, &Tensor::from_slice([n], &labels)?, xs[0])?;
+        smoothed(tape, xs[0], labels, smoothing)
+    })
+}
+
 pub(super) fn cases() -> Vec<Case> {
     let x = any([3, 5]);
     let kinked = of([3, 5], Kind::AwayFromZero);
@@ -58,6 +67,7 @@ pub(super) fn cases() -> Vec<Case> {
     }
     all.extend([matmul([1, 1, 1], [false; 2]), softmax(14, 8), softmax(3, 1), softmax(1, 33)]);
     all.extend([cross_entropy(4, 10), cross_entropy(1, 2), cross_entropy(3, 1)]);
+    all.extend([smoothed_cross_entropy(4, 10, 0.1), smoothed_cross_entropy(3, 2, 1.0)]);
     all.push(Case::of("cast to its own type", [x], |tape, xs| {
         let dtype = tape.dtype(xs[0]);
         tape.apply(Cast(dtype), xs)

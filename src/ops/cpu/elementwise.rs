@@ -59,6 +59,20 @@ pub fn map2<R: Real + Element>(
         .for_each(|(y, (a, b))| dispatch_widest(Map2(a, b, y, accumulate, f)));
 }
 
+/// y_n = f(x_n, s_n) for each element of row n of x, or y_n += f(x_n, s_n); a row is what lies under one s.
+pub fn map_rows<R: Real + Element>(
+    x: &Tensor,
+    s: &Tensor,
+    out: &mut Out,
+    f: impl Fn(R, R) -> R + Sync + Send + Copy,
+) {
+    let (accumulate, size) = (out.accumulate, (x.count() / s.count().max(1)).max(1));
+    let (x, s, y) = (x.as_slice::<R>(), s.as_slice::<R>(), out.value.make_mut::<R>());
+    y.par_chunks_mut(size)
+        .zip(x.par_chunks(size).zip(s))
+        .for_each(|(y, (x, &s))| dispatch_widest(Map1(x, y, accumulate, move |x| f(x, s))));
+}
+
 /// The sum over chunk starts 0, CHUNK, ... below `count` of `part(start)`, added in that order.
 pub fn sum_chunks<W: Wide>(count: usize, part: impl Fn(usize) -> W + Sync + Send) -> W {
     let starts: Vec<usize> = (0..count).step_by(CHUNK).collect();

@@ -12,6 +12,7 @@ pub mod concat;
 pub mod conv;
 pub mod cross_entropy;
 pub mod depthwise;
+pub mod image_scale;
 pub mod matmul;
 mod parts;
 pub mod pointwise;

@@ -1,7 +1,7 @@
 //! Ranges of the settings: one sentence a problem, naming the key.
 
 use super::SearchConfig;
-use super::keys::not_known;
+use super::key::not_known;
 use crate::data::{IMAGE_SIZES, NAMES, SYNTHETIC_IMAGES};
 use crate::error::{Error, Result};
 use crate::run::device::Wanted;
@@ -10,8 +10,7 @@ use crate::space::genotype::CANDIDATES;
 const SPACES: [&str; 1] = ["darts-cnn"];
 
 impl SearchConfig {
-    /// The first setting that is out of range or contradicts another, as [`Error::Config`].
-    pub fn validate(&self) -> Result<()> {
+    pub(super) fn check(&self) -> Result<()> {
         self.check_data()?;
         self.check_space()?;
         self.check_search()?;
@@ -142,26 +141,26 @@ impl SearchConfig {
     }
 }
 
-fn require(holds: bool, key: &str, what: impl FnOnce() -> String) -> Result<()> {
+pub(super) fn require(holds: bool, key: &str, what: impl FnOnce() -> String) -> Result<()> {
     if holds { Ok(()) } else { Err(Error::config(key, what())) }
 }
 
-fn one_of(key: &str, name: &str, known: &[&str]) -> Result<()> {
+pub(super) fn one_of(key: &str, name: &str, known: &[&str]) -> Result<()> {
     require(known.contains(&name), key, || not_known(name, known))
 }
 
-fn within(key: &str, n: usize, min: usize, max: usize) -> Result<()> {
+pub(super) fn within(key: &str, n: usize, min: usize, max: usize) -> Result<()> {
     require((min..=max).contains(&n), key, || format!("is {n}, must be from {min} to {max}"))
 }
 
-fn positive(key: &str, x: f64) -> Result<()> {
+pub(super) fn positive(key: &str, x: f64) -> Result<()> {
     require(x > 0. && x.is_finite(), key, || format!("is {x}, must be a finite number above 0"))
 }
 
-fn not_negative(key: &str, x: f64) -> Result<()> {
+pub(super) fn not_negative(key: &str, x: f64) -> Result<()> {
     require(x >= 0. && x.is_finite(), key, || format!("is {x}, must be a finite number from 0 on"))
 }
 
-fn fraction(key: &str, x: f64) -> Result<()> {
+pub(super) fn fraction(key: &str, x: f64) -> Result<()> {
     require((0. ..1.).contains(&x), key, || format!("is {x}, must be at least 0 and below 1"))
 }

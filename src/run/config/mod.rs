@@ -2,7 +2,12 @@
 
 mod check;
 pub(super) mod file;
+mod key;
 pub mod keys;
+mod schema;
+pub mod train;
+mod train_check;
+pub mod train_keys;
 
 use super::device::Wanted;
 use super::memory;
@@ -10,10 +15,12 @@ use crate::error::{Error, Result};
 pub use crate::search::Order;
 use crate::space::genotype::CANDIDATES;
 use crate::tensor::DType;
-use keys::{KEYS, Key, show};
+pub use key::{Key, show};
+use keys::{KEYS, SECTIONS};
+pub use schema::{Configuration, Given};
 use serde::{Deserialize, Serialize};
-use std::path::{Path, PathBuf};
-use toml::{Table, Value};
+use std::path::PathBuf;
+pub use train::TrainConfig;
 
 /// Everything that `search` can be told. Meaning and source of each field are in [`keys::KEYS`].
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -168,76 +175,17 @@ impl Default for Run {
     }
 }
 
-/// Settings given explicitly, by a file or by flags.
-pub(super) type Given = Vec<(&'static Key, Value)>;
+impl Configuration for SearchConfig {
+    const KEYS: &'static [Key] = KEYS;
+    const SECTIONS: &'static [schema::Section] = &SECTIONS;
+    const TITLE: &'static str = "# Settings of a search; read with: search --config FILE";
+
+    fn validate(&self) -> Result<()> {
+        self.check()
+    }
+}
 
 impl SearchConfig {
-    /// The settings in the file at `path` over the defaults. Fails with [`Error::ConfigFile`] and the line on an
-    /// unknown key or a wrong type; ranges are the business of [`Self::validate`].
-    pub fn from_file(path: &Path) -> Result<Self> {
-        Self::default().with(file::read(path)?)
-    }
-    /// These settings with `given` in their place.
-    pub(super) fn with(&self, given: Given) -> Result<Self> {
-        let mut table = self.table();
-        for (key, value) in given {
-            table[key.section()][key.name()] = value;
-        }
-        table.try_into().map_err(|e: toml::de::Error| Error::config("configuration", one_line(e.message())))
-    }
-    /// As the file's tables.
-    pub(super) fn table(&self) -> Table {
-        match Table::try_from(self) {
-            Ok(table) => table,
-            // All numbers came from TOML or a flag that is read as TOML, and text is UTF-8 for the same reason.
-            Err(e) => unreachable!("settings that TOML cannot hold: {e}"),
-        }
-    }
-    /// The whole file, a comment with meaning, default and source over each key; reads back equal.
-    pub fn to_toml(&self) -> String {
-        file::write(&self.table())
-    }
-    /// Keys in which the two differ: `(key, value here, value there)`, in the order of the file.
-    pub fn differences(&self, other: &Self) -> Vec<(&'static str, String, String)> {
-        let (here, there) = (self.table(), other.table());
-        let differing = KEYS.iter().filter(|key| key.of(&here) != key.of(&there));
-        differing.map(|key| (key.path, show(key.of(&here)), show(key.of(&there)))).collect()
-    }
-    /// The settings that determine the numbers of a run, by dotted key: what a checkpoint remembers.
-    pub fn fixed(&self) -> serde_json::Value {
-        let table = self.table();
-        let fixed = KEYS.iter().filter(|key| !key.may_change);
-        // a TOML value without dates is a JSON value
-        fixed.map(|key| (key.path.to_owned(), serde_json::json!(key.of(&table)))).collect()
-    }
-    /// These settings with those that a checkpoint remembers in their place; `path` is for messages.
-    pub fn with_fixed(&self, fixed: &serde_json::Value, path: &Path) -> Result<Self> {
-        let wrong = |what: String| Error::checkpoint(path, format!("its settings cannot be read: {what}"));
-        let mut given = Given::new();
-        for (name, value) in fixed.as_object().into_iter().flatten() {
-            let key = KEYS.iter().find(|key| key.path == name);
-            let key = key.ok_or_else(|| wrong(format!("{name} is no setting of this version")))?;
-            let value = Value::try_from(value).map_err(|e| wrong(one_line(&e.to_string())))?;
-            given.push((key, key.accept(value).map_err(|what| wrong(format!("{name} {what}")))?));
-        }
-        self.with(given)
-    }
-    /// Whether a run with these settings goes on bit for bit from the `checkpoint` written with `stored`.
-    pub fn can_resume(&self, stored: &Self, checkpoint: &Path) -> Result<()> {
-        let fixed = |path: &str| KEYS.iter().any(|key| key.path == path && !key.may_change);
-        let differing: Vec<String> = (self.differences(stored).into_iter())
-            .filter(|(path, ..)| fixed(path))
-            .map(|(path, here, there)| format!("{path} is {there} there and {here} here"))
-            .collect();
-        if differing.is_empty() {
-            return Ok(());
-        }
-        let what = format!(
-            "checkpoint from another configuration: {}; resume without changing these or start a new run",
-            differing.join(", ")
-        );
-        Err(Error::checkpoint(checkpoint, what))
-    }
     /// Bytes that the process may take, if `run.memory_budget` says so.
     pub fn memory_budget(&self) -> Result<Option<usize>> {
         memory::parse(&self.run.memory_budget).map_err(|what| Error::config("run.memory_budget", what))
@@ -250,9 +198,4 @@ impl SearchConfig {
     pub fn precision(&self) -> DType {
         if self.run.precision == "bf16" { DType::BF16 } else { DType::F32 }
     }
-}
-
-/// Messages of the TOML parser run over several lines.
-fn one_line(message: &str) -> String {
-    message.lines().map(str::trim).collect::<Vec<_>>().join(", ")
 }

@@ -4,6 +4,7 @@
 //! replay of the cells epoch by epoch and values under the pointer.
 
 mod alpha;
+mod args;
 mod chart;
 mod compare;
 mod curves;
@@ -12,6 +13,8 @@ mod page;
 mod read;
 mod settings;
 mod text;
+
+pub use args::{CompareArgs, ReportArgs};
 
 use super::folder::{self, write_atomic};
 use crate::error::{Error, Result};

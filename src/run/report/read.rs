@@ -1,7 +1,7 @@
 //! Reads a run folder for its report: settings, rows, and the cells of each epoch by the published rule.
 
 use crate::error::{Error, Result};
-use crate::run::config::SearchConfig;
+use crate::run::config::{Configuration, SearchConfig};
 use crate::run::folder;
 use crate::run::jsonl::{self, Alphas, Row};
 use crate::space::discretise::discretise;

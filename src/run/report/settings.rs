@@ -2,7 +2,8 @@
 
 use super::read::Run;
 use super::text::escape;
-use crate::run::config::keys::{KEYS, SECTIONS, show};
+use crate::run::config::keys::{KEYS, SECTIONS};
+use crate::run::config::{Configuration, show};
 use crate::search::Order;
 
 /// What was searched on what, in pairs of a word and its value.

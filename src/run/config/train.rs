@@ -1,0 +1,180 @@
+//! The settings of a training: types, defaults, and the published recipes.
+
+use super::key::Key;
+use super::schema::{Configuration, Section};
+use super::train_keys::{KEYS, SECTIONS};
+use crate::error::{Error, Result};
+use crate::run::device::Wanted;
+use crate::space::network::Macro;
+use crate::tensor::DType;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// Everything that `train` can be told. Meaning and source of each field are in [`super::train_keys::KEYS`].
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TrainConfig {
+    pub data: Data,
+    pub network: Network,
+    pub train: Train,
+    pub run: Run,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Data {
+    pub name: String,
+    pub dir: PathBuf,
+    pub image_size: usize,
+    pub train_images: usize,
+    pub valid_portion: f64,
+    pub crop_padding: usize,
+    pub flip: bool,
+    pub cutout: usize,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Network {
+    pub genotype: String,
+    pub kind: String,
+    pub channels: usize,
+    pub cells: usize,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Train {
+    pub epochs: usize,
+    pub max_steps: usize,
+    pub batch_size: usize,
+    pub seed: u64,
+    pub learning_rate: f64,
+    pub schedule: String,
+    pub learning_rate_min: f64,
+    pub gamma: f64,
+    pub gamma_epochs: usize,
+    pub warmup_epochs: usize,
+    pub momentum: f64,
+    pub weight_decay: f64,
+    pub grad_clip: f64,
+    pub label_smoothing: f64,
+    pub auxiliary_weight: f64,
+    pub drop_path: f64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Run {
+    pub device: String,
+    pub precision: String,
+    pub graph: bool,
+    pub threads: usize,
+    pub out: PathBuf,
+    pub checkpoint_steps: usize,
+    pub quiet: bool,
+}
+
+impl Default for Data {
+    fn default() -> Self {
+        Self {
+            name: "synthetic".into(),
+            dir: PathBuf::new(),
+            image_size: 0,
+            train_images: 4000,
+            valid_portion: 0.0,
+            crop_padding: 4,
+            flip: true,
+            cutout: 0,
+        }
+    }
+}
+impl Default for Network {
+    fn default() -> Self {
+        Self { genotype: String::new(), kind: "cifar".into(), channels: 8, cells: 5 }
+    }
+}
+impl Default for Train {
+    fn default() -> Self {
+        Self {
+            epochs: 8,
+            max_steps: 0,
+            batch_size: 32,
+            seed: 0,
+            learning_rate: 0.025,
+            schedule: "cosine".into(),
+            learning_rate_min: 0.0,
+            gamma: 0.97,
+            gamma_epochs: 1,
+            warmup_epochs: 0,
+            momentum: 0.9,
+            weight_decay: 3e-4,
+            grad_clip: 5.0,
+            label_smoothing: 0.0,
+            auxiliary_weight: 0.4,
+            drop_path: 0.0,
+        }
+    }
+}
+impl Default for Run {
+    fn default() -> Self {
+        Self {
+            device: "auto".into(),
+            precision: "f32".into(),
+            graph: true,
+            threads: 0,
+            out: PathBuf::new(),
+            checkpoint_steps: 100,
+            quiet: false,
+        }
+    }
+}
+
+impl Configuration for TrainConfig {
+    const KEYS: &'static [Key] = KEYS;
+    const SECTIONS: &'static [Section] = &SECTIONS;
+    const TITLE: &'static str = "# Settings of a training; read with: train --config FILE";
+
+    fn validate(&self) -> Result<()> {
+        self.check()
+    }
+}
+
+impl TrainConfig {
+    /// The published training on CIFAR-10.
+    pub fn cifar() -> Self {
+        let mut config = Self::default();
+        config.data.cutout = 16;
+        (config.network.channels, config.network.cells) = (36, 20);
+        (config.train.epochs, config.train.batch_size, config.train.drop_path) = (600, 96, 0.2);
+        config
+    }
+    /// The published training on ImageNet, but for the random crops of random size and the changes of colour.
+    pub fn imagenet() -> Self {
+        let mut config = Self::default();
+        (config.data.image_size, config.data.crop_padding) = (224, 28);
+        config.network = Network { kind: "imagenet".into(), channels: 48, cells: 14, ..config.network };
+        config.train = Train {
+            epochs: 250,
+            batch_size: 128,
+            learning_rate: 0.1,
+            schedule: "step".into(),
+            weight_decay: 3e-5,
+            label_smoothing: 0.1,
+            ..config.train
+        };
+        config
+    }
+    /// Which of the two published networks.
+    pub fn kind(&self) -> Macro {
+        if self.network.kind == "imagenet" { Macro::ImageNet } else { Macro::Cifar }
+    }
+    /// What `run.device` asks for.
+    pub fn device(&self) -> Result<Wanted> {
+        self.run.device.parse().map_err(|what: String| Error::config("run.device", what))
+    }
+    /// What images are stored as on a device.
+    pub fn precision(&self) -> DType {
+        if self.run.precision == "bf16" { DType::BF16 } else { DType::F32 }
+    }
+}

@@ -1,0 +1,94 @@
+//! Ranges of the settings of a training: one sentence a problem, naming the key.
+
+use super::TrainConfig;
+use super::check::{fraction, not_negative, one_of, positive, require, within};
+use crate::data::{IMAGE_SIZES, NAMES, SYNTHETIC_IMAGES};
+use crate::error::Result;
+use crate::run::device::Wanted;
+use crate::space::network::NetworkConfig;
+
+impl TrainConfig {
+    pub(super) fn check(&self) -> Result<()> {
+        self.check_data()?;
+        let network = &self.network;
+        one_of("network.kind", &network.kind, &["cifar", "imagenet"])?;
+        require(network.channels >= 2 && network.channels.is_multiple_of(2), "network.channels", || {
+            let channels = network.channels;
+            format!(
+                "{channels} channels cannot be split in two for factorised reduction; choose an even number from 2 on"
+            )
+        })?;
+        within("network.channels", network.channels, 2, 4096)?;
+        within("network.cells", network.cells, 1, 1000)?;
+        self.check_training()?;
+        within("run.threads", self.run.threads, 0, 4096)?;
+        one_of("run.precision", &self.run.precision, &["f32", "bf16"])?;
+        let wanted = self.device()?;
+        require(self.run.precision == "f32" || wanted != Wanted::Cpu, "run.precision", || {
+            "bf16 is stored on CUDA devices only; take f32, or another --device".into()
+        })
+    }
+
+    fn check_data(&self) -> Result<()> {
+        let data = &self.data;
+        one_of("data.name", &data.name, &NAMES)?;
+        let synthetic = data.name == "synthetic";
+        let no_dir = data.dir.as_os_str().is_empty();
+        require(synthetic || !no_dir, "data.dir", || {
+            format!("data set {} needs a folder; give it with --data-dir", data.name)
+        })?;
+        require(!synthetic || no_dir, "data.dir", || {
+            "is set, but the data set is synthetic, which has no files; name the data set with --data".into()
+        })?;
+        if data.image_size > 0 {
+            within("data.image_size", data.image_size, *IMAGE_SIZES.start(), *IMAGE_SIZES.end())?;
+        }
+        fraction("data.valid_portion", data.valid_portion)?;
+        if synthetic {
+            let (least, most) = (*SYNTHETIC_IMAGES.start(), *SYNTHETIC_IMAGES.end());
+            within("data.train_images", data.train_images, least, most)?;
+        }
+        match (data.image_size, data.name.as_str()) {
+            (0, "idx") => Ok(()), // is checked once the files are read
+            (0, _) => self.check_images([32, 32]),
+            (size, _) => self.check_images([size, size]),
+        }
+    }
+
+    /// What a training asks of the images that it was given.
+    pub fn check_images(&self, [height, width]: [usize; 2]) -> Result<()> {
+        let (kind, network, data) = (self.kind(), &self.network, &self.data);
+        let auxiliary = self.train.auxiliary_weight > 0.0;
+        let config = NetworkConfig { kind, cells: network.cells, auxiliary, ..NetworkConfig::default() };
+        config.check_images([height, width])?;
+        let size = height.min(width);
+        require(data.crop_padding < size, "data.crop_padding", || {
+            format!("is {}, must be less than data.image_size, {size}", data.crop_padding)
+        })?;
+        require(data.cutout <= size, "data.cutout", || {
+            format!("is {}, must not exceed data.image_size, {size}", data.cutout)
+        })
+    }
+
+    fn check_training(&self) -> Result<()> {
+        let train = &self.train;
+        within("train.epochs", train.epochs, 1, 1_000_000)?;
+        within("train.batch_size", train.batch_size, 2, 1 << 20)?;
+        positive("train.learning_rate", train.learning_rate)?;
+        one_of("train.schedule", &train.schedule, &["cosine", "step"])?;
+        not_negative("train.learning_rate_min", train.learning_rate_min)?;
+        require(train.learning_rate_min <= train.learning_rate, "train.learning_rate_min", || {
+            let (min, max) = (train.learning_rate_min, train.learning_rate);
+            format!("is {min}, must not exceed train.learning_rate, {max}")
+        })?;
+        positive("train.gamma", train.gamma)?;
+        within("train.gamma_epochs", train.gamma_epochs, 1, 1_000_000)?;
+        within("train.warmup_epochs", train.warmup_epochs, 0, 1_000_000)?;
+        fraction("train.momentum", train.momentum)?;
+        not_negative("train.weight_decay", train.weight_decay)?;
+        positive("train.grad_clip", train.grad_clip)?;
+        fraction("train.label_smoothing", train.label_smoothing)?;
+        not_negative("train.auxiliary_weight", train.auxiliary_weight)?;
+        fraction("train.drop_path", train.drop_path)
+    }
+}

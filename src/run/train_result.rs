@@ -1,0 +1,133 @@
+//! What a training says at its start, after each epoch and at its end.
+
+use super::checkpoint::{BEST, NEWEST};
+use super::config::TrainConfig;
+use super::folder;
+use super::jsonl::TrainRow;
+use super::memory::{needed, show};
+use super::progress::clock;
+use super::search::percent;
+use super::train_data::TrainData;
+use super::train_state::Best;
+use crate::error::Result;
+use crate::space::Genotype;
+use crate::train::{Hits, Trainer};
+use std::path::Path;
+use std::time::Instant;
+
+/// A tested epoch.
+pub struct Tested {
+    pub epoch: usize,
+    /// Learning rate and rate of drop path.
+    pub rates: (f64, f64),
+    pub images_per_second: f64,
+    pub test_loss: f64,
+    pub test: Hits,
+    pub start: Instant,
+    /// Than every epoch before.
+    pub better: bool,
+}
+
+/// What runs, on what, with which settings.
+pub fn heading(
+    config: &TrainConfig,
+    data: &TrainData,
+    trainer: &Trainer,
+    device: &str,
+    folder: &Path,
+) -> Result<Vec<String>> {
+    let (network, train, images) = (&config.network, &config.train, &data.images);
+    let count = trainer.weights.layout.count;
+    let size = [images.height, images.width, images.channels];
+    let (_, peak) = trainer.plan(train.batch_size, size)?;
+    // weights and momentum stay
+    let bytes = needed(&trainer.device(), peak + 2 * count * size_of::<f32>(), data.bytes());
+    Ok(vec![
+        format!("device    {device}"),
+        format!(
+            "data      {}: {} images to train, {} to test, of {} x {} x {}, {} classes",
+            config.data.name,
+            data.train.len(),
+            data.test.len(),
+            images.height,
+            images.width,
+            images.channels,
+            images.classes.len()
+        ),
+        format!("cells     {}", network.genotype),
+        format!(
+            "network   {}: C = {}, {} cells, {count} parameters{}",
+            network.kind,
+            network.channels,
+            network.cells,
+            if train.auxiliary_weight > 0.0 { ", auxiliary head included" } else { "" }
+        ),
+        format!("memory    {} planned", show(bytes)),
+        format!("training  {}", settings(config)),
+        format!("folder    {}", folder.display()),
+    ])
+}
+
+/// The settings that are on, in words.
+fn settings(config: &TrainConfig) -> String {
+    let (train, data) = (&config.train, &config.data);
+    let mut all = format!(
+        "{} epochs, batch {}, learning rate {} by {}, seed {}",
+        train.epochs, train.batch_size, train.learning_rate, train.schedule, train.seed
+    );
+    for (on, what) in [
+        (train.warmup_epochs > 0, format!("warm-up of {} epochs", train.warmup_epochs)),
+        (train.auxiliary_weight > 0.0, format!("auxiliary weight {}", train.auxiliary_weight)),
+        (train.drop_path > 0.0, format!("drop path to {}", train.drop_path)),
+        (train.label_smoothing > 0.0, format!("label smoothing {}", train.label_smoothing)),
+        (data.cutout > 0, format!("cutout {}", data.cutout)),
+    ] {
+        if on {
+            all += &format!(", {what}");
+        }
+    }
+    all
+}
+
+/// The line that stays of an epoch.
+pub fn epoch_line(n: &Tested, row: &TrainRow, epochs: usize) -> String {
+    let TrainRow::Epoch { train_loss, train_accuracy, test_loss, test_accuracy, test_top5, seconds, .. } =
+        row
+    else {
+        return String::new();
+    };
+    let best = if n.better { "  best" } else { "" };
+    format!(
+        "epoch {:>w$}/{epochs}  lr {:.4}  train loss {train_loss:.4} accuracy {train_accuracy:5.2} %  \
+         test loss {test_loss:.4} top-1 {test_accuracy:5.2} % top-5 {test_top5:5.2} %  {:.0} images/s  {}{best}",
+        n.epoch + 1,
+        n.rates.0,
+        n.images_per_second,
+        clock(*seconds),
+        w = epochs.to_string().len(),
+    )
+}
+
+/// The text that ends a training; `best` with the number of test images.
+pub fn ending(genotype: &Genotype, best: Option<(Best, usize)>, folder: &Path) -> String {
+    let mut text = format!("\n{genotype}\n\n");
+    if let Some((Best { epoch, top1, top5 }, tested)) = best {
+        text += &format!(
+            "best test       epoch {}: top-1 {:.2} %, top-5 {:.2} %\n",
+            epoch + 1,
+            percent(top1, tested),
+            percent(top5, tested)
+        );
+    }
+    text += &format!("\neverything lies in {}\n", folder.display());
+    for (file, what) in [
+        (BEST, "weights after the epoch with the best test"),
+        (NEWEST, "weights and optimiser after the last step"),
+        (folder::METRICS, "a row a step and an epoch"),
+        (folder::GENOTYPE_TEXT, "the cells, as the published code writes them"),
+        (folder::CONFIG, "all settings"),
+    ] {
+        text += &format!("  {file:<24} {what}\n");
+    }
+    text
+}
