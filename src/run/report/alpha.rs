@@ -92,7 +92,7 @@ pub fn heat_map(run: &Run, frame: &Frame, index: usize, [low, high]: [u32; 2]) -
     let (cell, candidates) = (&frame.cells[index], &run.config.space.candidates);
     let edges: Vec<_> = edges(run.config.space.nodes).collect();
     // the slanted name of the last column leans over to the right
-    let width = LABEL + COLUMN * candidates.len() + 30;
+    let width = LABEL + COLUMN * candidates.len() + 44;
     let height = HEAD + ROW * edges.len() + 46;
     let title = KINDS[index].1;
     let mut out = format!(
