@@ -1,4 +1,4 @@
-//! `inspect`: looks at genotypes, supernets, golden files and devices without searching.
+//! `inspect`: looks at genotypes, supernets, runs, golden files and devices without searching.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use oche::data::loader::Batch;
@@ -9,6 +9,7 @@ use oche::run::bench::{self, BenchArgs};
 use oche::run::cases as comparison;
 use oche::run::device::{self, Wanted};
 use oche::run::draw::cell_text;
+use oche::run::report::{CompareArgs, ReportArgs};
 use oche::run::{found, memory, parity, result};
 use oche::search::{Order, Workload};
 use oche::space::cnn::{CnnConfig, CnnSupernet};
@@ -22,7 +23,7 @@ use oche::{Error, Result};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Looks at genotypes, supernets, golden files and devices.
+/// Looks at genotypes, supernets, runs, golden files and devices.
 #[derive(Parser)]
 #[command(version)]
 struct Cli {
@@ -44,6 +45,10 @@ enum Command {
     Device(DeviceArgs),
     /// Compares every operation on a device with the CPU, derivatives too; exit status 1 if one fails
     Cases(CasesArgs),
+    /// Writes the report.html of a run folder anew
+    Report(ReportArgs),
+    /// Writes one page on several runs: curves, results, differing settings, cells
+    Compare(CompareArgs),
     /// Measures a device: copies and products, each kind of kernel, whole search steps
     Bench(BenchArgs),
 }
@@ -174,6 +179,8 @@ fn run(command: Command) -> Result<bool> {
         Command::Parity(args) => inspect_parity(&args),
         Command::Device(args) => inspect_device(&args),
         Command::Cases(args) => inspect_cases(&args),
+        Command::Report(args) => args.run(),
+        Command::Compare(args) => args.run(),
         Command::Bench(args) => inspect_bench(&args),
     }
 }

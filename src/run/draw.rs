@@ -192,7 +192,7 @@ fn label_width(name: &str) -> f64 {
 }
 
 /// Without the characters that XML forbids even in escaped form.
-fn printable(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     text.chars()
         .map(|c| match c {
             '\n' | '\t' | '\r' => ' ',

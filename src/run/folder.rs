@@ -13,6 +13,7 @@ pub const GENOTYPE_JSON: &str = "genotype.json";
 pub const GENOTYPE_TEXT: &str = "genotype.txt";
 pub const NORMAL_SVG: &str = "normal.svg";
 pub const REDUCE_SVG: &str = "reduce.svg";
+pub const REPORT: &str = "report.html";
 /// The files that hold the cells.
 pub const CELLS: [&str; 4] = [GENOTYPE_JSON, GENOTYPE_TEXT, NORMAL_SVG, REDUCE_SVG];
 /// Where runs lie that were given no `--out`.

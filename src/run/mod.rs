@@ -1,5 +1,5 @@
-//! What surrounds a search or a training: configuration, command line, run folder, metrics, checkpoint, progress;
-//! comparisons and measurements.
+//! What surrounds a search or a training: configuration, command line, run folder, metrics, checkpoint, progress,
+//! report; comparisons and measurements.
 
 pub mod bench;
 pub mod cases;
@@ -18,6 +18,7 @@ pub mod memory;
 mod network_state;
 pub mod parity;
 pub mod progress;
+pub mod report;
 pub mod result;
 pub mod search;
 mod state;

@@ -4,6 +4,7 @@ use super::config::SearchConfig;
 use super::draw::{cell_svg, cell_text};
 use super::folder::{self, write_atomic};
 use super::memory;
+use super::report;
 use crate::data::ImageSet;
 use crate::error::Result;
 use crate::search::{Order, Searcher};
@@ -76,7 +77,7 @@ pub fn write_drawings(folder: &Path, genotype: &Genotype) -> Result<()> {
     Ok(())
 }
 
-/// Writes genotype and drawings; the result is the text that ends a search.
+/// Writes genotype, drawings and report; the result is the text that ends a search.
 pub fn write(
     folder: &Path,
     genotype: &Genotype,
@@ -85,6 +86,7 @@ pub fn write(
     images: &ImageSet,
 ) -> Result<String> {
     write_cells(folder, genotype)?;
+    report::write(folder)?;
     let classes = images.classes.len();
     let mut text = format!("\n{genotype}\n\n");
     for (name, kind) in [("normal", CellKind::Normal), ("reduction", CellKind::Reduce)] {
@@ -105,6 +107,7 @@ pub fn write(
         (folder::GENOTYPE_TEXT, "the cells, as the published code writes them"),
         (folder::GENOTYPE_JSON, "the same as JSON"),
         ("normal.svg reduce.svg", "the cells drawn"),
+        (folder::REPORT, "all of it to look at in a browser"),
         (folder::METRICS, "a row a step and an epoch"),
         (folder::ALPHAS, "softmax(alpha) after each epoch"),
         (super::checkpoint::NEWEST, "weights, alphas and optimisers"),

@@ -9,6 +9,7 @@ use super::jsonl::{Alphas, Entropy, JsonLines, Row, Trim};
 use super::memory as process;
 use super::network_state::Source;
 use super::progress::{EpochNumbers, Progress, StepNumbers, epoch_line};
+use super::report;
 use super::result;
 use super::state::{self, Position};
 use crate::data::augment::{Augment, Draw};
@@ -319,7 +320,7 @@ impl SearchRun {
         Ok(Some((loss / count as f64, percent(correct, count))))
     }
 
-    /// Rows, line, drawings and genotype of an epoch.
+    /// Rows, line, drawings, genotype and report of an epoch.
     fn report(&mut self, n: &EpochNumbers) -> Result<()> {
         let mut weights = self.searcher.edge_weights()?.into_iter();
         let [normal, reduce] = [weights.next().unwrap_or_default(), weights.next().unwrap_or_default()];
@@ -338,6 +339,7 @@ impl SearchRun {
         })?;
         self.alphas.append(&Alphas { epoch: n.epoch, normal, reduce })?;
         result::write_cells(&self.folder, &self.searcher.genotype()?)?;
+        report::write(&self.folder)?;
         self.progress.end_epoch(&epoch_line(n));
         Ok(())
     }

@@ -30,7 +30,8 @@ fn a_search_leaves_every_file_of_the_run_folder() {
             "genotype.txt",
             "metrics.jsonl",
             "normal.svg",
-            "reduce.svg"
+            "reduce.svg",
+            "report.html"
         ]
     );
     for part in ["device", "2 epochs", "epoch 1/2", "epoch 2/2", "Genotype(normal=", "parameters", name] {
@@ -45,6 +46,8 @@ fn a_search_leaves_every_file_of_the_run_folder() {
         let text = fs::read_to_string(run.join(svg)).unwrap();
         assert_eq!(roxmltree::Document::parse(&text).unwrap().root_element().tag_name().name(), "svg");
     }
+    let report = fs::read_to_string(run.join("report.html")).unwrap();
+    assert!(report.contains(&format!("<h1>{name}</h1>")) && report.contains("2 of 2"), "{name}");
     let config = SearchConfig::from_file(&run.join("config.toml")).unwrap();
     assert_eq!((config.space.nodes, config.space.channels, config.search.epochs), (2, 2, 2));
     assert_eq!(fs::read_to_string(run.join("config.toml")).unwrap(), config.to_toml());

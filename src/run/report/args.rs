@@ -1,0 +1,44 @@
+//! What `inspect report` and `inspect compare` are told, and what they do with it.
+
+use crate::error::Result;
+use clap::Args;
+use std::path::PathBuf;
+
+#[derive(Args)]
+pub struct ReportArgs {
+    /// Run folder of a search
+    run: PathBuf,
+}
+
+#[derive(Args)]
+pub struct CompareArgs {
+    /// Run folders of searches, two or more
+    #[arg(required = true, num_args = 2.., value_name = "RUN")]
+    runs: Vec<PathBuf>,
+    /// Page to write
+    #[arg(long, value_name = "FILE", default_value = "compare.html")]
+    out: PathBuf,
+}
+
+impl ReportArgs {
+    /// Writes the report and says where.
+    ///
+    /// # Errors
+    /// As [`super::renew`].
+    pub fn run(&self) -> Result<bool> {
+        println!("{}", super::renew(&self.run)?.display());
+        Ok(true)
+    }
+}
+
+impl CompareArgs {
+    /// Writes the comparison and says where.
+    ///
+    /// # Errors
+    /// As [`super::compare`].
+    pub fn run(&self) -> Result<bool> {
+        super::compare(&self.runs, &self.out)?;
+        println!("{}", self.out.display());
+        Ok(true)
+    }
+}
