@@ -97,7 +97,7 @@ impl Default for Network {
 impl Default for Train {
     fn default() -> Self {
         Self {
-            epochs: 8,
+            epochs: 15,
             max_steps: 0,
             batch_size: 32,
             seed: 0,
