@@ -238,6 +238,7 @@ impl SearchRun {
             self.position = Position { epoch: epoch + 1, ..Position::default() };
         }
         self.save()?;
+        report::write(&self.folder)?; // what it shows is safe by now
         Ok(Outcome::Finished)
     }
 
@@ -320,7 +321,7 @@ impl SearchRun {
         Ok(Some((loss / count as f64, percent(correct, count))))
     }
 
-    /// Rows, line, drawings, genotype and report of an epoch.
+    /// Rows, line, drawings and genotype of an epoch.
     fn report(&mut self, n: &EpochNumbers) -> Result<()> {
         let mut weights = self.searcher.edge_weights()?.into_iter();
         let [normal, reduce] = [weights.next().unwrap_or_default(), weights.next().unwrap_or_default()];
@@ -339,7 +340,6 @@ impl SearchRun {
         })?;
         self.alphas.append(&Alphas { epoch: n.epoch, normal, reduce })?;
         result::write_cells(&self.folder, &self.searcher.genotype()?)?;
-        report::write(&self.folder)?;
         self.progress.end_epoch(&epoch_line(n));
         Ok(())
     }
