@@ -18,7 +18,7 @@ pub fn genotype(what: &str) -> Result<Genotype> {
     if path.exists() || what.contains(['/', '.']) { genotype::read(path) } else { zoo::named(what) }
 }
 
-/// What [`genotype`] is to be asked for when nothing was said: the folder of the newest search in `runs`, or a published
+/// What [`genotype()`] is to be asked for when nothing was said: the folder of the newest search in `runs`, or a published
 /// name.
 pub fn newest(runs: &Path) -> String {
     let searches = runs.read_dir().into_iter().flatten().flatten();
@@ -34,7 +34,7 @@ pub fn newest(runs: &Path) -> String {
     }
 }
 
-/// A short name for what [`genotype`] was asked for, fit for the name of a folder.
+/// A short name for what [`genotype()`] was asked for, fit for the name of a folder.
 pub fn label(what: &str) -> String {
     let path = PathBuf::from(what);
     let name = if path.is_dir() { path.file_name() } else { path.file_stem() };

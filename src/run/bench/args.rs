@@ -9,7 +9,7 @@ use std::path::PathBuf;
 /// The flags of `inspect bench`.
 #[derive(Args, Clone, Debug)]
 pub struct BenchArgs {
-    /// Where to compute: auto, cpu or cuda[:N]
+    /// Where to compute: auto, cpu, cuda or cuda:N
     #[arg(long, default_value = "auto")]
     pub device: String,
     /// File to write all numbers to, as JSON; it is whole after every row

@@ -32,10 +32,10 @@ pub fn write(folder: &Path) -> Result<Option<PathBuf>> {
     Ok(Some(path))
 }
 
-/// [`write`] for a person who asks for it.
+/// [`write()`] for a person who asks for it.
 ///
 /// # Errors
-/// As [`write`], and [`Error::Data`] if no epoch is over.
+/// As [`write()`], and [`Error::Data`] if no epoch is over.
 pub fn renew(folder: &Path) -> Result<PathBuf> {
     write(folder)?.ok_or_else(|| too_early(folder))
 }
