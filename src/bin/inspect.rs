@@ -121,7 +121,7 @@ struct ParityArgs {
     /// Element type to compute in [default: f64 on the cpu, f32 on CUDA devices]
     #[arg(long, value_enum)]
     dtype: Option<Precision>,
-    /// Where to compute: auto, cpu or cuda[:N]
+    /// Where to compute: auto, cpu, cuda or cuda:N
     #[arg(long, default_value = "cpu")]
     device: String,
     /// Path to compute on: fused operations or one by one
@@ -138,7 +138,7 @@ struct DeviceArgs {
 
 #[derive(Args)]
 struct CasesArgs {
-    /// Where to compute: cuda[:N], auto or cpu
+    /// Where to compute: cuda or cuda:N, auto or cpu
     #[arg(long, default_value = "cuda")]
     device: String,
     /// Only the cases with this in their name
