@@ -219,7 +219,7 @@ mod tests {
         assert_eq!(labels(0.0, 0.0, true), ["0", "1"]);
         assert_eq!(labels(21.3, 81.4, false), ["20", "40", "60", "80", "100"]);
         assert_eq!(labels(-0.3, 0.2, false), ["−0.4", "−0.2", "0.0", "0.2"]);
-        assert_eq!(labels(2.079441, 2.079442, false), ["2.0792", "2.0794"]);
+        assert_eq!(labels(2.079441, 2.079442, false), ["2.0792", "2.0794", "2.0796", "2.0798"]);
         assert!(labels(5.0, 5.0, false).len() > 1);
         assert_eq!(labels(0.0, 1e12, false)[1], "5.00e11");
     }
