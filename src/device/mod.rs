@@ -27,6 +27,15 @@ impl Device {
             Self::Cuda(cuda) => Some(cuda),
         }
     }
+    /// Bytes that tensors held at once there, at the most, since the start or the last [`Device::reset_peak`]; without
+    /// the memory of captured graphs.
+    pub fn peak_bytes(&self) -> usize {
+        self.cuda().map_or_else(|| memory::usage().peak, |cuda| cuda.arena().usage().peak)
+    }
+    /// Starts a new high-water mark at what is live now.
+    pub fn reset_peak(&self) {
+        self.cuda().map_or_else(memory::reset_peak, |cuda| cuda.arena().reset_peak());
+    }
     /// Waits until everything that was launched is done.
     pub fn synchronize(&self) -> Result<()> {
         self.cuda().map_or(Ok(()), |cuda| cuda.synchronize())

@@ -16,7 +16,7 @@ use crate::data::augment::{Augment, Draw};
 use crate::data::loader::Batch;
 use crate::data::resident::Resident;
 use crate::data::{self, ImageSet, Request, loader, split};
-use crate::device::{Device, memory, profile};
+use crate::device::{Device, profile};
 use crate::error::{Error, Result};
 use crate::nn::{Adam, Sgd, cosine};
 use crate::search::{Hyper, Searcher, finite};
@@ -205,7 +205,7 @@ impl SearchRun {
         let learning_rate = cosine(first, last, epoch, self.config.search.epochs);
         let order = split::epoch_order(&self.halves.0, self.config.search.seed, epoch as u64);
         self.progress.start_epoch(epoch, self.config.search.epochs, steps, self.position.step);
-        memory::reset_peak();
+        self.device.0.reset_peak();
         let before = self.position.images;
         while self.position.step < steps && !self.at_limit() {
             if interrupt::requested() {

@@ -13,7 +13,7 @@ use super::train_state::{self as state, Best, Position};
 use super::{folder, found, interrupt};
 use crate::data::augment::Augment;
 use crate::data::split;
-use crate::device::{Device, memory, profile};
+use crate::device::{Device, profile};
 use crate::error::{Error, Result};
 use crate::nn::Sgd;
 use crate::space::Genotype;
@@ -197,7 +197,7 @@ impl TrainRun {
         let rates = (schedule(&self.config).rate(epoch), drop_rate(train.drop_path, epoch, train.epochs));
         let order = split::epoch_order(&self.data.train, train.seed, epoch as u64);
         self.progress.start_epoch(epoch, train.epochs, steps, self.position.step);
-        memory::reset_peak();
+        self.device.0.reset_peak();
         let before = self.position.images;
         while self.position.step < steps && !self.at_limit() {
             if interrupt::requested() {

@@ -7,7 +7,6 @@ use super::pass::Pass;
 use super::step::{Kind, Numbers, Searcher, StepReport};
 use crate::data::loader::Batch;
 use crate::device::cuda::{Graph, Usage};
-use crate::device::{Device, memory};
 use crate::error::{Error, Result};
 use crate::nn::Scalar;
 use crate::tensor::{DType, Tensor};
@@ -99,14 +98,10 @@ impl Searcher {
         Ok(Captured { kind, graph, inputs, passes })
     }
 
-    /// Bytes that tensors held at once, at the most, where the search runs: since the pool's last
-    /// [`reset_peak`](crate::device::memory::reset_peak), or in a device's pool and in the captured step.
+    /// Bytes that tensors held at once, at the most, where this runs: since its device's last
+    /// [`reset_peak`](crate::device::Device::reset_peak), with all that the captured step works in.
     pub fn peak_bytes(&self) -> usize {
-        let graph = self.graph_usage().map_or(0, |usage| usage.held);
-        match self.device() {
-            Device::Cpu => memory::usage().peak,
-            Device::Cuda(cuda) => cuda.arena().usage().peak + graph,
-        }
+        self.device().peak_bytes() + self.graph_usage().map_or(0, |usage| usage.held)
     }
 
     /// Memory of the captured step, if there is one.

@@ -6,7 +6,6 @@ use super::pass::Pass;
 use super::step::{Kind, Trainer};
 use crate::data::loader::Batch;
 use crate::device::cuda::Graph;
-use crate::device::{Device, memory};
 use crate::error::{Error, Result};
 use crate::nn::Scalar;
 use crate::tensor::{DType, Tensor};
@@ -90,14 +89,10 @@ impl Trainer {
         Ok(Captured { kind, graph, inputs, pass })
     }
 
-    /// Bytes that tensors held at once, at the most, where the training runs: since the pool's last
-    /// [`reset_peak`](crate::device::memory::reset_peak), or in a device's pool and in the captured step.
+    /// Bytes that tensors held at once, at the most, where this runs: since its device's last
+    /// [`reset_peak`](crate::device::Device::reset_peak), with all that the captured step works in.
     pub fn peak_bytes(&self) -> usize {
-        let graph = self.captured.as_ref().map_or(0, |captured| captured.graph.usage().held);
-        match self.device() {
-            Device::Cpu => memory::usage().peak,
-            Device::Cuda(cuda) => cuda.arena().usage().peak + graph,
-        }
+        self.device().peak_bytes() + self.captured.as_ref().map_or(0, |captured| captured.graph.usage().held)
     }
 
     /// Addresses of all that a step changes.

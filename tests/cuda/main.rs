@@ -4,7 +4,6 @@
 mod bf16;
 mod cases;
 #[path = "../common/mod.rs"]
-#[allow(dead_code)]
 mod common;
 mod data;
 mod device;

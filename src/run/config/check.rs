@@ -6,6 +6,7 @@ use crate::data::{IMAGE_SIZES, NAMES, SYNTHETIC_IMAGES};
 use crate::error::{Error, Result};
 use crate::run::device::Wanted;
 use crate::space::genotype::CANDIDATES;
+use std::path::Path;
 
 const SPACES: [&str; 1] = ["darts-cnn"];
 
@@ -17,24 +18,12 @@ impl SearchConfig {
         self.check_rates()?;
         one_of("run.fusion", &self.run.fusion, &["on", "off"])?;
         self.memory_budget()?;
-        one_of("run.precision", &self.run.precision, &["f32", "bf16"])?;
-        let wanted = self.device()?;
-        require(self.run.precision == "f32" || wanted != Wanted::Cpu, "run.precision", || {
-            "bf16 is stored on CUDA devices only; take f32, or another --device".into()
-        })
+        check_precision(&self.run.precision, self.device()?)
     }
 
     fn check_data(&self) -> Result<()> {
         let data = &self.data;
-        one_of("data.name", &data.name, &NAMES)?;
-        let synthetic = data.name == "synthetic";
-        let no_dir = data.dir.as_os_str().is_empty();
-        require(synthetic || !no_dir, "data.dir", || {
-            format!("data set {} needs a folder; give it with --data-dir", data.name)
-        })?;
-        require(!synthetic || no_dir, "data.dir", || {
-            "is set, but the data set is synthetic, which has no files; name the data set with --data".into()
-        })?;
+        let synthetic = check_source(&data.name, &data.dir)?;
         let size = data.image_size;
         require(size.is_multiple_of(4), "data.image_size", || {
             let near = [size / 4 * 4, size.div_ceil(4) * 4].into_iter().find(|&s| s >= 8).unwrap_or(8);
@@ -139,6 +128,26 @@ impl SearchConfig {
         not_negative("alpha.weight_decay", alpha.weight_decay)?;
         not_negative("alpha.init_scale", alpha.init_scale)
     }
+}
+
+/// A data set and its folder; whether it is the synthetic one.
+pub(super) fn check_source(name: &str, dir: &Path) -> Result<bool> {
+    one_of("data.name", name, &NAMES)?;
+    let (synthetic, no_dir) = (name == "synthetic", dir.as_os_str().is_empty());
+    require(synthetic || !no_dir, "data.dir", || {
+        format!("data set {name} needs a folder; give it with --data-dir")
+    })?;
+    require(!synthetic || no_dir, "data.dir", || {
+        "is set, but the data set is synthetic, which has no files; name the data set with --data".into()
+    })?;
+    Ok(synthetic)
+}
+
+pub(super) fn check_precision(precision: &str, wanted: Wanted) -> Result<()> {
+    one_of("run.precision", precision, &["f32", "bf16"])?;
+    require(precision == "f32" || wanted != Wanted::Cpu, "run.precision", || {
+        "bf16 is stored on CUDA devices only; take f32, or another --device".into()
+    })
 }
 
 pub(super) fn require(holds: bool, key: &str, what: impl FnOnce() -> String) -> Result<()> {

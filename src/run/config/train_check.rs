@@ -1,10 +1,11 @@
 //! Ranges of the settings of a training: one sentence a problem, naming the key.
 
 use super::TrainConfig;
-use super::check::{fraction, not_negative, one_of, positive, require, within};
-use crate::data::{IMAGE_SIZES, NAMES, SYNTHETIC_IMAGES};
+use super::check::{
+    check_precision, check_source, fraction, not_negative, one_of, positive, require, within,
+};
+use crate::data::{IMAGE_SIZES, SYNTHETIC_IMAGES};
 use crate::error::Result;
-use crate::run::device::Wanted;
 use crate::space::network::NetworkConfig;
 
 impl TrainConfig {
@@ -22,24 +23,12 @@ impl TrainConfig {
         within("network.cells", network.cells, 1, 1000)?;
         self.check_training()?;
         within("run.threads", self.run.threads, 0, 4096)?;
-        one_of("run.precision", &self.run.precision, &["f32", "bf16"])?;
-        let wanted = self.device()?;
-        require(self.run.precision == "f32" || wanted != Wanted::Cpu, "run.precision", || {
-            "bf16 is stored on CUDA devices only; take f32, or another --device".into()
-        })
+        check_precision(&self.run.precision, self.device()?)
     }
 
     fn check_data(&self) -> Result<()> {
         let data = &self.data;
-        one_of("data.name", &data.name, &NAMES)?;
-        let synthetic = data.name == "synthetic";
-        let no_dir = data.dir.as_os_str().is_empty();
-        require(synthetic || !no_dir, "data.dir", || {
-            format!("data set {} needs a folder; give it with --data-dir", data.name)
-        })?;
-        require(!synthetic || no_dir, "data.dir", || {
-            "is set, but the data set is synthetic, which has no files; name the data set with --data".into()
-        })?;
+        let synthetic = check_source(&data.name, &data.dir)?;
         if data.image_size > 0 {
             within("data.image_size", data.image_size, *IMAGE_SIZES.start(), *IMAGE_SIZES.end())?;
         }
