@@ -6,6 +6,7 @@ use oche::run::cli::{Outcome, SearchArgs, in_pool, parse, print, resolve, status
 use oche::run::config::Configuration;
 use oche::run::interrupt;
 use oche::run::search::SearchRun;
+use oche::run::select::Selection;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -23,6 +24,8 @@ fn run(args: &SearchArgs) -> Result<Outcome> {
     }
     interrupt::install()?;
     in_pool(config.run.threads, || match &args.resume {
+        Some(folder) if config.is_selection() => Selection::resume(config, folder)?.run(),
+        None if config.is_selection() => Selection::start(config)?.run(),
         Some(folder) => SearchRun::resume(config, folder)?.run(),
         None => SearchRun::start(config)?.run(),
     })

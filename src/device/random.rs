@@ -21,6 +21,7 @@ pub enum Purpose {
     Synthetic = 7,
     Check = 8,
     DropPath = 9,
+    RandomCells = 10,
 }
 
 /// The stream for `purpose` and two counters (an epoch and a step, say).

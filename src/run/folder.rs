@@ -14,6 +14,8 @@ pub const GENOTYPE_TEXT: &str = "genotype.txt";
 pub const NORMAL_SVG: &str = "normal.svg";
 pub const REDUCE_SVG: &str = "reduce.svg";
 pub const REPORT: &str = "report.html";
+/// A row for each search and training of a selection.
+pub const SELECTION: &str = "selection.jsonl";
 /// The files that hold the cells.
 pub const CELLS: [&str; 4] = [GENOTYPE_JSON, GENOTYPE_TEXT, NORMAL_SVG, REDUCE_SVG];
 /// Where runs lie that were given no `--out`.

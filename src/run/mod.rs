@@ -21,6 +21,7 @@ pub mod progress;
 pub mod report;
 pub mod result;
 pub mod search;
+pub mod select;
 mod state;
 mod tensor_file;
 pub mod train;

@@ -46,6 +46,8 @@ pub struct SearchRun {
     progress: Progress,
     /// Steps since this process started, and when it did.
     pace: (usize, Instant),
+    /// The folder to resume after an interruption: its own, or that of the runs that it is one of.
+    whole: PathBuf,
 }
 
 impl SearchRun {
@@ -132,6 +134,7 @@ impl SearchRun {
             alphas: JsonLines::open(&folder.join(folder::ALPHAS))?,
             progress: Progress::new(config.run.quiet),
             pace: (0, Instant::now()),
+            whole: folder.clone(),
             config,
             folder,
             _claim: claim,
@@ -140,6 +143,11 @@ impl SearchRun {
             device,
             position,
         })
+    }
+
+    /// The same as one of the runs in the folder `whole`, which is what goes on after an interruption.
+    pub fn part_of(self, whole: &Path) -> Self {
+        Self { whole: whole.to_owned(), ..self }
     }
 
     /// Searches to the end, or to the first signal.
@@ -155,7 +163,7 @@ impl SearchRun {
             if self.epoch()? == Outcome::Interrupted {
                 self.save()?;
                 self.progress.finish();
-                interrupt::tell(&self.folder);
+                interrupt::tell(&self.whole);
                 return Ok(Outcome::Interrupted);
             }
             more = self.more();

@@ -41,6 +41,8 @@ pub struct TrainRun {
     progress: Progress,
     /// Steps since this process started, and when it did.
     pace: (usize, Instant),
+    /// The folder to resume after an interruption: its own, or that of the runs that it is one of.
+    whole: PathBuf,
 }
 
 impl TrainRun {
@@ -137,6 +139,7 @@ impl TrainRun {
             metrics: JsonLines::open(&folder.join(folder::METRICS))?,
             progress: Progress::new(config.run.quiet),
             pace: (0, Instant::now()),
+            whole: folder.clone(),
             config,
             genotype,
             folder,
@@ -146,6 +149,11 @@ impl TrainRun {
             device,
             position,
         })
+    }
+
+    /// The same as one of the runs in the folder `whole`, which is what goes on after an interruption.
+    pub fn part_of(self, whole: &Path) -> Self {
+        Self { whole: whole.to_owned(), ..self }
     }
 
     /// Trains to the end, or to the first signal.
@@ -160,7 +168,7 @@ impl TrainRun {
             if self.epoch()? == Outcome::Interrupted {
                 self.save()?;
                 self.progress.finish();
-                interrupt::tell(&self.folder);
+                interrupt::tell(&self.whole);
                 return Ok(Outcome::Interrupted);
             }
             more = self.more();

@@ -9,6 +9,7 @@ mod found_cell;
 pub mod genotype;
 pub mod network;
 pub mod notation;
+pub mod random;
 mod supernet;
 pub mod zoo;
 

@@ -107,6 +107,9 @@ impl SearchConfig {
         within("search.epochs", search.epochs, 1, 1_000_000)?;
         within("search.batch_size", search.batch_size, 2, 1 << 20)?;
         positive("search.finite_difference_radius", search.finite_difference_radius)?;
+        within("select.seeds", self.select.seeds, 1, 1000)?;
+        within("select.epochs", self.select.epochs, 1, 1_000_000)?;
+        within("select.random_cells", self.select.random_cells, 0, 1000)?;
         within("run.threads", self.run.threads, 0, 4096)
     }
 

@@ -6,12 +6,13 @@ use std::sync::LazyLock;
 use toml::Table;
 
 /// Sections in the order in which the file and `--help` show them, with their titles.
-pub const SECTIONS: [(&str, &str); 6] = [
+pub const SECTIONS: [(&str, &str); 7] = [
     ("data", "Data"),
     ("space", "Search space"),
     ("search", "Search"),
     ("weights", "Weight step (SGD)"),
     ("alpha", "Architecture step (Adam)"),
+    ("select", "Several searches"),
     ("run", "Run"),
 ];
 
@@ -72,6 +73,10 @@ pub const KEYS: &[Key] = &[
     key("alpha.epsilon", "alpha-epsilon", "EPS", "Added to the root of that mean", PUBLISHED),
     key("alpha.weight_decay", "alpha-weight-decay", "DECAY", "L2 penalty, added to the gradient", PUBLISHED),
     key("alpha.init_scale", "alpha-init-scale", "STD", "Standard deviation of the initial architecture parameters", PUBLISHED),
+    free("select.seeds", "seeds", "N", "Searches to run, with seeds from --seed on, in folders of their own", "Oche; published: 4"),
+    free("select.select", "select", "BOOL", "Train each cell found for a short time, and as many drawn at random, and keep the best found one", "DARTS paper, section 3.1"),
+    key("select.epochs", "select-epochs", "N", "With --select: epochs of these trainings, in a network of the supernet's size", "Oche, small enough for a first run; published: 100"),
+    free("select.random_cells", "random-cells", "N", "With --select: cells drawn at random from the same space, two or more for a deviation, 0 for none", "arXiv 1902.07638"),
     free("run.device", "device", "DEVICE", "Where to compute: cpu, cuda[:N], or auto for the first CUDA device that works, else the cpu", OCHE),
     key("run.precision", "precision", "f32|bf16", "What images between operations are stored as on a CUDA device; sums, weights and optimisers are always f32", OCHE),
     free("run.graph", "graph", "BOOL", "Capture a search step of a CUDA device once and replay it, which does not change the numbers; false (or --no-graph) launches every kernel anew", OCHE),

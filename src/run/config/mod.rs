@@ -31,6 +31,7 @@ pub struct SearchConfig {
     pub search: Search,
     pub weights: Weights,
     pub alpha: Alpha,
+    pub select: Select,
     pub run: Run,
 }
 
@@ -88,6 +89,15 @@ pub struct Alpha {
     pub epsilon: f64,
     pub weight_decay: f64,
     pub init_scale: f64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Select {
+    pub seeds: usize,
+    pub select: bool,
+    pub epochs: usize,
+    pub random_cells: usize,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -159,6 +169,11 @@ impl Default for Alpha {
         }
     }
 }
+impl Default for Select {
+    fn default() -> Self {
+        Self { seeds: 1, select: false, epochs: 5, random_cells: 4 }
+    }
+}
 impl Default for Run {
     fn default() -> Self {
         Self {
@@ -186,6 +201,10 @@ impl Configuration for SearchConfig {
 }
 
 impl SearchConfig {
+    /// Whether more than one search is asked for, or what comes after it.
+    pub fn is_selection(&self) -> bool {
+        self.select.seeds > 1 || self.select.select
+    }
     /// Bytes that the process may take, if `run.memory_budget` says so.
     pub fn memory_budget(&self) -> Result<Option<usize>> {
         memory::parse(&self.run.memory_budget).map_err(|what| Error::config("run.memory_budget", what))

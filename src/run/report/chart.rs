@@ -37,10 +37,10 @@ pub struct Chart<'a> {
 }
 
 /// An axis: its ends in values and in the picture, its ticks.
-struct Axis {
+pub struct Axis {
     values: [f64; 2],
-    places: [f64; 2],
-    ticks: Vec<f64>,
+    pub places: [f64; 2],
+    pub ticks: Vec<f64>,
     decimals: usize,
 }
 
@@ -49,7 +49,7 @@ const LEAST_SPAN: f64 = 2e-4;
 
 impl Axis {
     /// From `low` to `high` in about `parts` parts; if it `widens`, from tick to tick.
-    fn new(low: f64, high: f64, whole: bool, parts: f64, widens: bool) -> Self {
+    pub fn new(low: f64, high: f64, whole: bool, parts: f64, widens: bool) -> Self {
         let (mut low, mut high) = (low, high);
         if high - low <= 1e-12 * high.abs().max(1e-12) {
             let pad = if whole { 1.0 } else { (high.abs() * 0.05).max(1e-9) };
@@ -72,11 +72,11 @@ impl Axis {
         let decimals = (-(step.log10() + 1e-9).floor()).clamp(0.0, 12.0) as usize;
         Self { values: [low, high], places: [0.0; 2], ticks, decimals }
     }
-    fn place(&self, value: f64) -> f64 {
+    pub fn place(&self, value: f64) -> f64 {
         let part = (value - self.values[0]) / (self.values[1] - self.values[0]);
         self.places[0] + part * (self.places[1] - self.places[0])
     }
-    fn label(&self, tick: f64) -> String {
+    pub fn label(&self, tick: f64) -> String {
         if tick.abs() >= 1e6 || (tick != 0.0 && self.decimals > 5) {
             return number(tick);
         }

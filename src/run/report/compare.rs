@@ -5,8 +5,10 @@ use super::curves::{ACCURACY, ENTROPY, LOSS, MEMORY, SKIPS, STEP_TIME, class};
 use super::drawings::drawing;
 use super::page::{figures, frame};
 use super::read::{KINDS, Run};
+use super::selection;
 use super::settings;
 use super::text::escape;
+use crate::run::select::Comparison;
 use std::path::PathBuf;
 
 /// Runs in folders of the same name are called by their whole paths instead, and by a number if even those agree.
@@ -25,14 +27,16 @@ pub fn distinguish(runs: &mut [Run], folders: &[PathBuf]) {
     }
 }
 
-/// The comparison of runs.
-pub fn page(runs: &[Run]) -> String {
+/// The comparison of runs, with that of their cells trained if they were.
+pub fn page(runs: &[Run], trained: Option<&Comparison>) -> String {
     let mut body = String::from("<header>\n<p class=\"over\">Oche · comparison of searches</p>\n");
     body += &format!("<h1>{} runs</h1>\n<p class=\"legend runs\">", runs.len());
     for (index, run) in runs.iter().enumerate() {
         body += &legend_item(&class(index), &run.name);
     }
-    body += "</p>\n</header>\n<section>\n<h2>Results</h2>\n";
+    body += "</p>\n</header>\n";
+    body += &trained.map_or(String::new(), selection::section);
+    body += "<section>\n<h2>Results</h2>\n";
     body += &table(runs, &results(runs));
     body += "<h2>Settings that differ</h2>\n";
     let differing = settings::differing(runs);

@@ -11,12 +11,14 @@ mod curves;
 mod drawings;
 mod page;
 mod read;
+mod selection;
 mod settings;
 mod text;
 
 pub use args::{CompareArgs, ReportArgs};
 
 use super::folder::{self, write_atomic};
+use super::select::{self, Comparison, Row};
 use crate::error::{Error, Result};
 use read::Run;
 use std::path::{Path, PathBuf};
@@ -28,8 +30,31 @@ use std::path::{Path, PathBuf};
 pub fn write(folder: &Path) -> Result<Option<PathBuf>> {
     let Some(run) = Run::read(folder)? else { return Ok(None) };
     let path = folder.join(folder::REPORT);
-    write_atomic(&path, page::page(&run).as_bytes())?;
+    let rows = folder.parent().map(select::read).transpose()?.flatten();
+    let beside = rows.and_then(|rows| Comparison::of(&rows));
+    write_atomic(&path, page::page(&run, beside.as_ref()).as_bytes())?;
     Ok(Some(path))
+}
+
+/// Writes the report of several searches and their cells' trainings into their folder, and those of the searches anew;
+/// tells where the first is.
+///
+/// # Errors
+/// As [`write()`].
+pub fn write_selection(folder: &Path) -> Result<PathBuf> {
+    let rows = select::read(folder)?.ok_or_else(|| too_early(folder))?;
+    let searches = rows.iter().filter(|row| matches!(row, Row::Search { .. }));
+    let folders: Vec<PathBuf> = searches.map(|row| folder.join(row.name())).collect();
+    if folders.is_empty() {
+        return Err(too_early(folder));
+    }
+    for folder in &folders {
+        write(folder)?;
+    }
+    let path = folder.join(folder::REPORT);
+    let beside = Comparison::of(&rows);
+    write_atomic(&path, compare::page(&read_all(&folders)?, beside.as_ref()).as_bytes())?;
+    Ok(path)
 }
 
 /// [`write()`] for a person who asks for it.
@@ -37,6 +62,9 @@ pub fn write(folder: &Path) -> Result<Option<PathBuf>> {
 /// # Errors
 /// As [`write()`], and [`Error::Data`] if no epoch is over.
 pub fn renew(folder: &Path) -> Result<PathBuf> {
+    if select::read(folder)?.is_some() {
+        return write_selection(folder);
+    }
     write(folder)?.ok_or_else(|| too_early(folder))
 }
 
@@ -45,10 +73,14 @@ pub fn renew(folder: &Path) -> Result<PathBuf> {
 /// # Errors
 /// As [`renew`], for any of the runs.
 pub fn compare(folders: &[PathBuf], out: &Path) -> Result<()> {
+    write_atomic(out, compare::page(&read_all(folders)?, None).as_bytes())
+}
+
+fn read_all(folders: &[PathBuf]) -> Result<Vec<Run>> {
     let read = |folder: &PathBuf| Run::read(folder)?.ok_or_else(|| too_early(folder));
     let mut runs = folders.iter().map(read).collect::<Result<Vec<Run>>>()?;
     compare::distinguish(&mut runs, folders);
-    write_atomic(out, compare::page(&runs).as_bytes())
+    Ok(runs)
 }
 
 fn too_early(folder: &Path) -> Error {

@@ -7,8 +7,10 @@ use super::curves::{
 };
 use super::drawings::{Drawings, drawing};
 use super::read::{KINDS, Run, mean};
+use super::selection;
 use super::settings;
 use super::text::{escape, for_script, number};
+use crate::run::select::Comparison;
 use serde_json::json;
 
 const STYLE: &str = include_str!("page.css");
@@ -31,8 +33,8 @@ pub fn frame(title: &str, body: &str, data: &serde_json::Value) -> String {
     out + "//]]>\n</script>\n</body>\n</html>\n"
 }
 
-/// The report of a run.
-pub fn page(run: &Run) -> String {
+/// The report of a run, with the comparison of its cell and others trained if it was.
+pub fn page(run: &Run, trained: Option<&Comparison>) -> String {
     let chosen = alpha::chosen(run);
     let mut drawings = Drawings::default();
     let candidates = &run.config.space.candidates;
@@ -41,6 +43,7 @@ pub fn page(run: &Run) -> String {
 
     let mut body = heading(run);
     body += &cells(run, &frames);
+    body += &trained.map_or(String::new(), selection::section);
     body += "<section>\n<h2>Learning</h2>\n<div class=\"charts\">\n";
     body += &[LOSS.figure(run), ACCURACY.figure(run)].concat();
     if !run.steps.is_empty() {

@@ -1,7 +1,7 @@
 //! Reads a run folder for its report: settings, rows, and the cells of each epoch by the published rule.
 
 use crate::error::{Error, Result};
-use crate::run::config::{Configuration, SearchConfig};
+use crate::run::config::{Configuration, SearchConfig, TrainConfig};
 use crate::run::folder;
 use crate::run::jsonl::{self, Alphas, Row};
 use crate::space::discretise::discretise;
@@ -77,7 +77,16 @@ impl Run {
                 format!("is no run folder, since it has no {}; give a folder of a search", folder::CONFIG);
             return Err(Error::data(folder, what));
         }
-        let config = SearchConfig::from_file(&settings)?;
+        if folder.join(folder::SELECTION).is_file() {
+            let what =
+                "holds several searches; give the folder of one of them, or have its report written anew";
+            return Err(Error::data(folder, what));
+        }
+        let config =
+            SearchConfig::from_file(&settings).map_err(|e| match TrainConfig::from_file(&settings) {
+                Ok(_) => Error::data(folder, "is the folder of a training; give a folder of a search"),
+                Err(_) => e,
+            })?;
         let (Some(rows), Some(alphas)) = (
             read_if_there::<Row>(folder, folder::METRICS)?,
             read_if_there::<Alphas>(folder, folder::ALPHAS)?,

@@ -1,0 +1,275 @@
+//! Several searches that differ in their seeds, and what their cells are worth.
+//!
+//! The published protocol (section 3.1 of arXiv 1806.09055): search with several seeds, train each cell for a short
+//! time, keep the best by its accuracy on images held back. Beside them, trained alike, cells drawn at random from the
+//! same space: without them nobody knows what the search was good for.
+
+mod rows;
+
+pub use rows::{Comparison, Row, Spread};
+
+use super::checkpoint::NEWEST;
+use super::cli::Outcome;
+use super::config::{Configuration, SearchConfig, TrainConfig, train};
+use super::jsonl::{self, JsonLines, Row as SearchRow, TrainRow, Trim};
+use super::progress::Progress;
+use super::search::SearchRun;
+use super::train::TrainRun;
+use super::{folder, report, result};
+use crate::error::{Error, Result};
+use crate::space::genotype::{self, Genotype};
+use crate::space::random;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+/// Searches, trainings, and the folder that holds a folder of each.
+pub struct Selection {
+    config: SearchConfig,
+    folder: PathBuf,
+    /// Keeps others out of the folder.
+    _claim: Option<File>,
+    done: Vec<Row>,
+    file: JsonLines,
+    progress: Progress,
+}
+
+impl Selection {
+    /// A new selection; its folder is made, and nothing run.
+    pub fn start(config: SearchConfig) -> Result<Self> {
+        let name = format!("search-{}-seeds", config.data.name);
+        let folder = folder::create(&config.run.out, &name)?;
+        let claim = folder::claim(&folder)?;
+        let begin = || {
+            folder::write_atomic(&folder.join(folder::CONFIG), config.to_toml().as_bytes())?;
+            Self::assemble(config, folder.clone(), claim)
+        };
+        begin().inspect_err(|_| folder::undo(&folder, &[folder::SELECTION]))
+    }
+
+    /// The selection in `folder`, from where it was interrupted.
+    pub fn resume(config: SearchConfig, folder: &Path) -> Result<Self> {
+        let (stored, file) = (folder.join(folder::CONFIG), folder.join(folder::SELECTION));
+        if !file.is_file() {
+            let what = format!(
+                "{} is the folder of one search; leave --seeds and --select out to go on with it, or start a new run",
+                folder.display()
+            );
+            return Err(Error::config("--resume", what));
+        }
+        let claim = folder::claim(folder)?;
+        config.can_resume(&SearchConfig::from_file(&stored)?, &stored)?;
+        Trim::plan(&file, |_: &Row| true)?.apply()?; // a torn last line
+        folder::write_atomic(&stored, config.to_toml().as_bytes())?;
+        Self::assemble(config, folder.to_owned(), claim)
+    }
+
+    fn assemble(config: SearchConfig, folder: PathBuf, claim: Option<File>) -> Result<Self> {
+        let path = folder.join(folder::SELECTION);
+        let done = if path.exists() { jsonl::read(&path)? } else { vec![] };
+        let (file, progress) = (JsonLines::open(&path)?, Progress::new(config.run.quiet));
+        Ok(Self { config, folder, _claim: claim, done, file, progress })
+    }
+
+    /// Runs what is not done yet, to the end or to the first signal.
+    pub fn run(mut self) -> Result<Outcome> {
+        self.progress.line(&format!("folder    {}", self.folder.display()));
+        let (select, seeds) = (self.config.select.clone(), self.seeds());
+        let mut over = true;
+        for seed in &seeds {
+            over = over && self.search(*seed)?;
+        }
+        if select.select {
+            for seed in &seeds {
+                over = over && self.train(&train_name(&search_name(*seed)), &search_name(*seed), false)?;
+            }
+            for index in 1..=select.random_cells {
+                over = over && self.train_random(index)?;
+            }
+        }
+        if !over {
+            return Ok(Outcome::Interrupted);
+        }
+        self.conclude()
+    }
+
+    fn seeds(&self) -> Vec<u64> {
+        (0..self.config.select.seeds as u64).map(|k| self.config.search.seed.wrapping_add(k)).collect()
+    }
+
+    fn is_done(&self, name: &str) -> bool {
+        self.done.iter().any(|row| row.name() == name)
+    }
+
+    fn note(&mut self, row: Row) -> Result<()> {
+        self.file.append(&row)?;
+        self.done.push(row);
+        Ok(())
+    }
+
+    /// Searches with one seed; whether it came to its end.
+    fn search(&mut self, seed: u64) -> Result<bool> {
+        let name = search_name(seed);
+        if self.is_done(&name) {
+            return Ok(true);
+        }
+        let folder = self.folder.join(&name);
+        let mut config = self.config.clone();
+        config.search.seed = seed;
+        config.select = Default::default();
+        config.select.epochs = self.config.select.epochs;
+        config.run.out = folder.clone();
+        self.progress.line(&format!("\n{name}: search with seed {seed}"));
+        let run = match begun(&folder)? {
+            true => SearchRun::resume(config, &folder)?,
+            false => SearchRun::start(config)?,
+        };
+        if run.part_of(&self.folder).run()? == Outcome::Interrupted {
+            return Ok(false);
+        }
+        let rows = jsonl::read::<SearchRow>(&folder.join(folder::METRICS))?;
+        let accuracy = rows.iter().rev().find_map(|row| match row {
+            SearchRow::Epoch { valid_accuracy, .. } => Some(*valid_accuracy),
+            SearchRow::Step { .. } => None,
+        });
+        self.note(Row::Search { name, seed, valid_accuracy: accuracy.unwrap_or_default() })?;
+        Ok(true)
+    }
+
+    /// Trains the cell of random number `index`, from 1.
+    fn train_random(&mut self, index: usize) -> Result<bool> {
+        let (name, space) = (format!("random-{index}"), &self.config.space);
+        let drawn = random::genotype(&space.candidates, space.nodes, self.config.search.seed, index as u64)?;
+        let file = format!("{name}.json");
+        folder::write_atomic(
+            &self.folder.join(&file),
+            format!("{}\n", drawn.to_json().trim_end()).as_bytes(),
+        )?;
+        self.train(&train_name(&name), &file, true)
+    }
+
+    /// Trains the cell that `source` in the folder holds; whether that came to its end.
+    fn train(&mut self, name: &str, source: &str, random: bool) -> Result<bool> {
+        if self.is_done(name) {
+            return Ok(true);
+        }
+        let (folder, source) = (self.folder.join(name), self.folder.join(source));
+        let config = self.training(&source, &folder);
+        config.validate()?;
+        self.progress.line(&format!("\n{name}: {} epochs from scratch", config.train.epochs));
+        let run = match begun(&folder)? {
+            true => TrainRun::resume(config, &folder)?,
+            false => TrainRun::start(config)?,
+        };
+        if run.part_of(&self.folder).run()? == Outcome::Interrupted {
+            return Ok(false);
+        }
+        let rows = jsonl::read::<TrainRow>(&folder.join(folder::METRICS))?;
+        let last = rows.iter().rev().find_map(|row| match row {
+            TrainRow::Epoch { test_accuracy, test_top5, epoch, .. } => {
+                Some((*test_accuracy, *test_top5, epoch + 1))
+            }
+            TrainRow::Step { .. } => None,
+        });
+        let (accuracy, top5, epochs) = last.unwrap_or_default();
+        let genotype = genotype::read(&folder.join(folder::GENOTYPE_JSON))?.to_string();
+        self.note(Row::Cell { name: name.into(), random, genotype, epochs, accuracy, top5 })?;
+        Ok(true)
+    }
+
+    /// How a cell is trained: a network of the supernet's size, on the half of the images that trained its weights,
+    /// judged by the other half. Test images are left for the end.
+    fn training(&self, genotype: &Path, out: &Path) -> TrainConfig {
+        let SearchConfig { data, space, search, weights, run, select, .. } = &self.config;
+        let mut config = TrainConfig::default();
+        config.data = train::Data {
+            name: data.name.clone(),
+            dir: data.dir.clone(),
+            image_size: data.image_size,
+            train_images: data.train_images,
+            valid_portion: 1.0 - data.train_portion,
+            crop_padding: data.crop_padding,
+            flip: data.flip,
+            cutout: data.cutout,
+            ..config.data
+        };
+        config.network.genotype = genotype.display().to_string();
+        (config.network.channels, config.network.cells) = (space.channels, space.cells);
+        config.train = train::Train {
+            epochs: select.epochs,
+            batch_size: search.batch_size,
+            seed: search.seed,
+            learning_rate: weights.learning_rate,
+            momentum: weights.momentum,
+            weight_decay: weights.weight_decay,
+            grad_clip: weights.grad_clip,
+            auxiliary_weight: 0.0, // small images leave no room for the head
+            ..config.train
+        };
+        config.run = train::Run {
+            device: run.device.clone(),
+            precision: run.precision.clone(),
+            graph: run.graph,
+            threads: run.threads,
+            out: out.to_owned(),
+            checkpoint_steps: run.checkpoint_steps,
+            quiet: run.quiet,
+            ..config.run
+        };
+        config
+    }
+
+    /// Writes the chosen cell and the reports, and says what came out.
+    fn conclude(self) -> Result<Outcome> {
+        let mut lines = vec![String::new()];
+        if let Some(all) = Comparison::of(&self.done) {
+            lines.extend(all.lines());
+            if let Some((name, _)) = all.best() {
+                let cell: Genotype = genotype::read(&self.folder.join(name).join(folder::GENOTYPE_JSON))?;
+                result::write_cells(&self.folder, &cell)?;
+                lines.extend([String::new(), cell.to_string()]);
+            }
+        } else {
+            let accuracies: Vec<f64> = self.done.iter().filter_map(searched).collect();
+            lines.extend(
+                Spread::of(&accuracies).map(|s| format!("supernets on the validation half: {}", s.text())),
+            );
+            lines.push("these do not rank cells: --select trains each cell and keeps the best".into());
+        }
+        let report = report::write_selection(&self.folder)?;
+        lines.extend([String::new(), format!("report    {}", report.display())]);
+        super::cli::print(&(lines.join("\n") + "\n"))?;
+        Ok(Outcome::Finished)
+    }
+}
+
+/// The rows in the folder of a selection; none if it is no such folder.
+pub fn read(folder: &Path) -> Result<Option<Vec<Row>>> {
+    let path = folder.join(folder::SELECTION);
+    if path.is_file() { jsonl::read(&path).map(Some) } else { Ok(None) }
+}
+
+fn searched(row: &Row) -> Option<f64> {
+    match row {
+        Row::Search { valid_accuracy, .. } => Some(*valid_accuracy),
+        Row::Cell { .. } => None,
+    }
+}
+
+fn search_name(seed: u64) -> String {
+    format!("search-{seed}")
+}
+
+fn train_name(of: &str) -> String {
+    format!("train-{of}")
+}
+
+/// Whether there is a run in `folder` to go on with; what a kill left before its first checkpoint is taken away.
+fn begun(folder: &Path) -> Result<bool> {
+    if folder.join(NEWEST).is_file() {
+        return Ok(true);
+    }
+    if folder.exists() {
+        std::fs::remove_dir_all(folder).map_err(Error::write(folder))?;
+    }
+    Ok(false)
+}
