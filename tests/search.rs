@@ -14,6 +14,8 @@ mod learning;
 mod resume;
 #[path = "search/run_folder.rs"]
 mod run_folder;
+#[path = "search/selection.rs"]
+mod selection;
 
 #[path = "common/program.rs"]
 mod program;
