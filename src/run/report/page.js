@@ -70,7 +70,7 @@ const short = (value) => {
   const size = Math.abs(value);
   return size === 0 || (size >= 1e-4 && size < 1e7) ? String(Number(value.toPrecision(4))) : value.toExponential(2);
 };
-document.querySelectorAll("svg.plot").forEach((svg) => {
+document.querySelectorAll("svg.plot[data-scale]").forEach((svg) => {
   const [x0, x1, left, right, y0, y1, bottom, top] = svg.dataset.scale.split(" ").map(Number);
   const lines = [...svg.querySelectorAll("polyline")].map((line) => ({
     name: line.dataset.name, classes: line.getAttribute("class"),

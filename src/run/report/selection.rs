@@ -4,7 +4,7 @@ use super::chart::Axis;
 use super::text::{coordinate, escape};
 use crate::run::select::{Comparison, Spread};
 
-const WIDTH: f64 = 720.0;
+const WIDTH: f64 = 1040.0;
 const LEFT: f64 = 96.0;
 const RIGHT: f64 = 24.0;
 /// Height of a row of dots.
