@@ -9,8 +9,12 @@ mod found_cell;
 pub mod genotype;
 pub mod network;
 pub mod notation;
+mod operation;
+mod search_space;
 mod supernet;
 pub mod zoo;
 
 pub use genotype::{Gene, Genotype};
+pub use operation::{Operation, Operations};
+pub use search_space::{Edge, Space};
 pub use supernet::{CellKind, Supernet};
