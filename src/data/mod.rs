@@ -2,12 +2,15 @@
 
 pub mod augment;
 mod cifar;
+pub mod colour;
 mod files;
 mod folder;
 mod idx;
 pub mod loader;
+pub mod pictures;
 pub mod resident;
 mod resize;
+pub mod resized_crop;
 pub mod split;
 mod synthetic;
 
@@ -215,7 +218,7 @@ pub fn load(request: &Request) -> Result<Dataset> {
         "idx" => idx::load(dir)?,
         _ => folder::load(dir, request.image_size.unwrap_or(32))?,
     };
-    check_use(&dataset, dir)?;
+    check_use(dataset.train.classes.len(), dataset.train.len(), dir)?;
     match request.image_size {
         Some(size) if [dataset.train.height, dataset.train.width] != [size; 2] => Ok(Dataset {
             train: resize::set(&dataset.train, size),
@@ -259,8 +262,7 @@ fn check(request: &Request) -> Result<()> {
 }
 
 /// A set to learn from has two classes and, to be split in two, two images.
-fn check_use(dataset: &Dataset, dir: &Path) -> Result<()> {
-    let (classes, images) = (dataset.train.classes.len(), dataset.train.len());
+fn check_use(classes: usize, images: usize, dir: &Path) -> Result<()> {
     if classes < 2 || images < 2 {
         let what = format!(
             "has {images} training image(s) of {classes} class(es); a search needs at least two of both"
