@@ -93,6 +93,8 @@ fn fused_cells_give_way_to_an_own_operation_and_say_so() {
     use oche::space::Supernet;
     assert_eq!(net(Space::darts(1), 2).unfused(), [""; 0]);
     assert_eq!(net(Space::darts(1).with(&linear()), 2).unfused(), ["linear_1x1"]);
+    let published = Space::published(1, &["skip_connect", "conv_7x1_1x7"]).unwrap();
+    assert_eq!(net(published, 2).unfused(), ["conv_7x1_1x7"]);
     let reference = CnnConfig { space: Space::darts(1).with(&linear()), fused: false, ..small(2, 1) };
     assert_eq!(CnnSupernet::new(&reference).unwrap().unfused(), [""; 0]); // nobody asked for fused ones
 }
@@ -197,7 +199,7 @@ fn arrays_that_are_no_data_set_are_refused() {
 #[test]
 fn a_search_in_memory_is_that_of_the_program() {
     let dir = tempfile::tempdir().unwrap();
-    let flags = "--train-images 48 --channels 2 --cells 2 --nodes 1 --image-size 8 --batch-size 8 --crop-padding 1 \
+    let flags = "--train-images 24 --channels 2 --cells 2 --nodes 1 --image-size 8 --batch-size 8 --crop-padding 1 \
         --epochs 2 --order second --device cpu --out run";
     let program = std::process::Command::new(env!("CARGO_BIN_EXE_search"))
         .args(flags.split_whitespace())
@@ -206,7 +208,7 @@ fn a_search_in_memory_is_that_of_the_program() {
         .unwrap();
     assert!(program.status.success(), "{program:?}");
     let rows = std::fs::read_to_string(dir.path().join("run/alphas.jsonl")).unwrap();
-    let images = oche::data::synthetic(8, 48, 2).unwrap().train;
+    let images = oche::data::synthetic(8, 24, 2).unwrap().train;
     let mut settings = Settings {
         channels: 2,
         cells: 2,

@@ -48,6 +48,7 @@ pub struct Term {
 }
 
 impl Term {
+    /// `value`, with the batch norm that ends a candidate left to whoever sums it up.
     pub fn new(value: Var, norm: Option<Norm>) -> Self {
         Self { value, norm }
     }
@@ -78,7 +79,7 @@ impl Fused {
     }
 }
 
-/// An operation on one edge.
+/// An operation on one edge. Of its input, (N, H, W, C), it makes (N, H / stride, W / stride, C).
 pub trait Candidate: std::fmt::Debug {
     /// The contribution of `input`, or `None` if it is zero whatever the input (`none`).
     fn forward(&self, cx: &mut Context, input: &mut State) -> Result<Option<Term>>;

@@ -1,4 +1,7 @@
 //! What can be searched: candidate operations, mixed edges, cells, supernets; and the networks of found cells.
+//!
+//! A [`Space`] says which [`Operation`]s are candidates on which edge; [`cnn::CnnSupernet`] is its supernet and
+//! [`network::Network`] that of a [`Genotype`]. Another topology is another [`Supernet`].
 
 pub mod candidate;
 pub mod cell;
