@@ -1,35 +1,48 @@
-//! Whole search steps: architecture step, then weight step. `cargo bench --bench step [-- [PART OF A NAME] [--json]]`.
+//! Whole steps: of a search, architecture step and then weight step; and of training the network of DARTS_V2, with the
+//! auxiliary head and with paths dropped. `cargo bench --bench step [-- [PART OF A NAME] [--json]]`.
 //!
 //! Every case runs in a process of its own, so that its peak of resident memory is its own. Printed are the median and
 //! the fastest of the steps after the first, in seconds, that peak, and the arithmetic and bytes that the operations
 //! declare. `--json` prints a line a case instead, `--steps N` sets the number of steps, `--test` runs one of each.
 
 use oche::data::loader::Batch;
+use oche::nn::Sgd;
 use oche::search::{Hyper, Order, Searcher, Workload};
 use oche::space::cnn::{CnnConfig, CnnSupernet};
+use oche::space::network::{Network, NetworkConfig};
+use oche::space::zoo;
+use oche::tape::Cost;
 use oche::tape::check::normal;
 use oche::tensor::{DType, Tensor};
+use oche::train::{self, Trainer};
 use serde_json::{Value, json};
 use std::process::Command;
 use std::time::Instant;
 
 /// C, cells, batch, image size.
 const SIZES: [[usize; 4]; 3] = [[4, 3, 16, 16], [8, 5, 32, 32], [16, 8, 64, 32]];
+const TRAINED: [usize; 4] = [16, 8, 96, 32];
 const ORDERS: [Order; 3] = [Order::First, Order::Second, Order::Exact];
+/// Of drop path: that of the middle of a published training.
+const DROP_RATE: f64 = 0.1;
 
 #[derive(Clone, Copy)]
 struct Case {
-    order: Order,
+    /// Of a search; none of a training.
+    order: Option<Order>,
     size: [usize; 4],
 }
 
 impl Case {
     fn all() -> impl Iterator<Item = Self> {
-        SIZES.into_iter().flat_map(|size| ORDERS.map(|order| Self { order, size }))
+        let searches =
+            SIZES.into_iter().flat_map(|size| ORDERS.map(|order| Self { order: Some(order), size }));
+        searches.chain([Self { order: None, size: TRAINED }])
     }
     fn name(&self) -> String {
         let [channels, cells, batch, size] = self.size;
-        format!("{:?}/C{channels}-L{cells}-B{batch}-{size}px", self.order).to_lowercase()
+        let kind = self.order.map_or("train".into(), |order| format!("{order:?}"));
+        format!("{kind}/C{channels}-L{cells}-B{batch}-{size}px").to_lowercase()
     }
     fn steps(&self) -> usize {
         match self.size[0] {
@@ -52,6 +65,16 @@ fn searcher(case: Case) -> Searcher {
     Searcher::new(Box::new(net), Hyper::default(), 2, DType::F32).expect("searcher")
 }
 
+fn trainer(case: Case) -> Trainer {
+    let [channels, cells, ..] = case.size;
+    let genotype = zoo::named("DARTS_V2").expect("a published name");
+    let config = NetworkConfig { channels, cells, auxiliary: true, ..Default::default() };
+    let net = Network::new(&genotype, config).expect("network");
+    let sgd = Sgd { momentum: 0.9, weight_decay: 3e-4 };
+    let hyper = train::Hyper { sgd, clip: 5.0, smoothing: 0.0, auxiliary: 0.4 };
+    Trainer::new(net, hyper, 2, DType::F32).expect("trainer")
+}
+
 /// Largest resident memory of this process so far, in bytes, where the system tells.
 fn peak_rss() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
@@ -59,19 +82,51 @@ fn peak_rss() -> Option<u64> {
     Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)
 }
 
+/// What runs one step of a case.
+fn stepper(case: Case) -> Box<dyn FnMut()> {
+    let [.., n, size] = case.size;
+    let (first, second) = (batch(n, size, 1), batch(n, size, 2));
+    match case.order {
+        Some(order) => {
+            let mut searcher = searcher(case);
+            Box::new(move || {
+                searcher.step(order, &first, &second, 0.025).expect("step");
+            })
+        }
+        None => {
+            let mut trainer = trainer(case);
+            let paths = trainer.net().draw_paths(DROP_RATE, n, [2, 0, 0]).expect("factors of drop path");
+            Box::new(move || {
+                trainer.step(&first, Some(&paths), 0.025).expect("step");
+            })
+        }
+    }
+}
+
 /// Runs a case in this process: one step to warm up, then `steps`.
 fn run(case: Case, steps: usize) -> Value {
-    let mut searcher = searcher(case);
-    let [.., n, size] = case.size;
-    let (train, valid) = (batch(n, size, 1), batch(n, size, 2));
+    let mut one = stepper(case);
     let mut step = || {
         let start = Instant::now();
-        searcher.step(case.order, &train, &valid, 0.025).expect("step");
+        one();
         start.elapsed().as_secs_f64()
     };
     let first = step();
     let seconds: Vec<f64> = (0..steps).map(|_| step()).collect();
     json!({ "name": case.name(), "first": first, "seconds": seconds, "peak_rss_bytes": peak_rss() })
+}
+
+/// What the operations of a step declare.
+fn cost(case: Case) -> Cost {
+    let [.., n, size] = case.size;
+    let image = [size, size, 3];
+    match case.order {
+        Some(order) => {
+            let load = Workload { order, batch: n, image, precision: DType::F32 };
+            load.plan(searcher(case).net()).expect("plan").counters.cost
+        }
+        None => trainer(case).plan(n, image).expect("plan").0.cost,
+    }
 }
 
 /// Runs a case in a process of its own.
@@ -87,9 +142,7 @@ fn report(case: Case, result: &Value) {
         result["seconds"].as_array().expect("times").iter().filter_map(Value::as_f64).collect();
     seconds.sort_by(f64::total_cmp);
     let (median, best) = (seconds[seconds.len() / 2], seconds[0]);
-    let (net, [.., n, size]) = (searcher(case), case.size);
-    let load = Workload { order: case.order, batch: n, image: [size, size, 3], precision: DType::F32 };
-    let cost = load.plan(net.net()).expect("plan").counters.cost;
+    let cost = cost(case);
     let [flops, bytes] = [cost.flops, cost.bytes(DType::F32)];
     let peak = result["peak_rss_bytes"].as_f64().unwrap_or(f64::NAN) / 1e9;
     println!(

@@ -4,7 +4,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use oche::data::loader::Batch;
 use oche::device::{Device, profile};
 use oche::nn::RunningStats;
-use oche::ops::cases::cases;
+use oche::ops::cases::{Case, cases};
 use oche::run::bench::{self, BenchArgs};
 use oche::run::cases as comparison;
 use oche::run::device::{self, Wanted};
@@ -395,7 +395,9 @@ fn inspect_device(args: &DeviceArgs) -> Result<bool> {
 fn inspect_cases(args: &CasesArgs) -> Result<bool> {
     let (device, text) = open(&args.device)?;
     println!("device {text}");
-    let chosen: Vec<_> = cases().into_iter().filter(|case| case.name.contains(&args.filter)).collect();
+    let has_kernel = |case: &Case| device.cuda().is_none() || !case.host_only;
+    let chosen: Vec<_> =
+        cases().into_iter().filter(|case| has_kernel(case) && case.name.contains(&args.filter)).collect();
     if chosen.is_empty() {
         return Err(Error::config("--filter", format!("no case has \"{}\" in its name", args.filter)));
     }

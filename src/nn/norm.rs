@@ -62,6 +62,10 @@ impl Norm {
     pub fn is_plain(&self) -> bool {
         self.affine.is_none()
     }
+    /// Scale and shift among the network's weights, if the layer has them.
+    pub fn affine(&self) -> Option<[usize; 2]> {
+        self.affine
+    }
     pub fn forward(&self, cx: &mut Context, x: Var) -> Result<Var> {
         let mut y = match cx.mode {
             NormMode::Running => {

@@ -50,7 +50,7 @@ impl TrainRun {
         }
         let genotype = found::genotype(&config.network.genotype)?;
         let device = open(&config)?;
-        let (data, trainer) = build(&config, &genotype)?;
+        let (data, trainer) = build(&config, &genotype, &device.0)?;
         let name = format!("train-{}-{}", found::label(&config.network.genotype), config.data.name);
         let folder = folder::create(&config.run.out, &name)?;
         let claim = folder::claim(&folder)?;
@@ -80,7 +80,7 @@ impl TrainRun {
         };
         let genotype = genotype::parse_any(&cells)?;
         let device = open(&config)?;
-        let (data, mut trainer) = build(&config, &genotype)?;
+        let (data, mut trainer) = build(&config, &genotype, &device.0)?;
         let position = state::unpack(source, &mut trainer)?;
         let metrics = Trim::plan(&folder.join(folder::METRICS), |row: &TrainRow| match row {
             TrainRow::Step { epoch, step, .. } => (*epoch, *step) < (position.epoch, position.step),
@@ -336,8 +336,8 @@ fn open(config: &TrainConfig) -> Result<(Device, String)> {
     Ok(device)
 }
 
-/// Data and a training at its start, in the host's memory.
-fn build(config: &TrainConfig, genotype: &Genotype) -> Result<(TrainData, Trainer)> {
+/// Data and a training at its start, in the host's memory, which will go on on `device`.
+fn build(config: &TrainConfig, genotype: &Genotype, device: &Device) -> Result<(TrainData, Trainer)> {
     let data = TrainData::load(config)?;
     let train = &config.train;
     let network = NetworkConfig {
@@ -347,6 +347,7 @@ fn build(config: &TrainConfig, genotype: &Genotype) -> Result<(TrainData, Traine
         classes: data.classes,
         image_channels: data.image[2],
         auxiliary: train.auxiliary_weight > 0.0,
+        fused: device.cuda().is_none(), // what a step is planned to take depends on it
     };
     let hyper = Hyper {
         sgd: Sgd { momentum: train.momentum, weight_decay: train.weight_decay },

@@ -199,7 +199,7 @@ impl Candidate for Pool {
             Pooling::Max => Kind::MaxPool(self.window),
             Pooling::Avg => Kind::AvgPool(self.window),
         };
-        Some(Fused::of(kind, [], [self.norm?]))
+        Some(Fused::of(kind, [], self.norm))
     }
 }
 
@@ -241,7 +241,7 @@ impl Candidate for FactorizedReduce {
     }
     fn fused(&self) -> Option<Fused> {
         let (weights, norm) = self.parts();
-        norm.is_plain().then(|| Fused::of(Kind::Reduce, weights, [norm]))
+        Some(Fused::of(Kind::Reduce, weights, [norm]))
     }
 }
 
@@ -312,7 +312,7 @@ impl Candidate for SepConv {
         let windows = self.halves.each_ref().map(|h| h.depthwise.window());
         let norms = self.halves.each_ref().map(|h| h.norm);
         let weights = self.halves.iter().flat_map(ReluConvNorm::weights);
-        norms.iter().all(Norm::is_plain).then(|| Fused::of(Kind::TwoConvs(windows), weights, norms))
+        Some(Fused::of(Kind::TwoConvs(windows), weights, norms))
     }
 }
 
@@ -330,7 +330,7 @@ impl Candidate for DilConv {
     }
     fn fused(&self) -> Option<Fused> {
         let ReluConvNorm { depthwise, norm, .. } = &self.0;
-        norm.is_plain().then(|| Fused::of(Kind::Conv(depthwise.window()), self.0.weights(), [*norm]))
+        Some(Fused::of(Kind::Conv(depthwise.window()), self.0.weights(), [*norm]))
     }
 }
 

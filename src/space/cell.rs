@@ -46,7 +46,7 @@ impl Preprocess {
             Self::Same(layer) => layer.parts(),
             Self::Halve(layer) => layer.parts(),
         };
-        if cx.fused && norm.is_plain() {
+        if cx.fused {
             return self.fused(cx, input, &weights, norm);
         }
         let mut state = State::new(input);
@@ -59,13 +59,16 @@ impl Preprocess {
     /// The same as one operation.
     fn fused(&self, cx: &mut Context, input: Var, weights: &[usize], norm: Norm) -> Result<Var> {
         let mut ins = vec![input];
-        ins.extend(weights.iter().map(|&w| cx.weights[w]));
+        ins.extend(weights.iter().chain(norm.affine().iter().flatten()).map(|&w| cx.weights[w]));
         let given = cx.mode == NormMode::Running;
         if given {
             let stats = Norm::running(&[norm], cx)?;
             ins.push(cx.tape.constant(stats.reshape([3, stats.shape().last()])));
         }
-        let y = cx.tape.apply(ReluConvNorm { halve: matches!(self, Self::Halve(_)), given }, &ins)?;
+        let y = cx.tape.apply(
+            ReluConvNorm { halve: matches!(self, Self::Halve(_)), affine: !norm.is_plain(), given },
+            &ins,
+        )?;
         let (stats, shape) = (cx.tape.saved(y, 0).clone(), cx.tape.shape(y));
         Norm::observe(&[norm], cx, &stats, shape.count() / shape.last())?;
         Ok(y)
@@ -121,8 +124,8 @@ impl FusedCell {
             }
         }
         // their running statistics are read and moved all at once
-        Norm::follow_each_other(&norms).then(|| Self {
-            spec: Arc::new(Spec::new(nodes, &candidates)),
+        (Norm::follow_each_other(&norms) && norms.iter().all(Norm::is_plain)).then(|| Self {
+            spec: Arc::new(Spec::new(nodes, &candidates, true)),
             weights,
             norms,
         })

@@ -5,12 +5,15 @@ use super::candidate::{Candidate, Place, State, zero};
 use super::cell::Preprocess;
 use super::operation::Operations;
 use crate::error::Result;
-use crate::nn::Context;
-use crate::ops::concat::Concat;
+use crate::nn::{Context, Norm, NormMode};
+use crate::ops::concat::{ChannelSlice, Concat};
+use crate::ops::fused::found_cell as fused;
+use crate::ops::fused::mixed_cell::{self as parts, Spec};
 use crate::ops::image_scale::ImageScale;
 use crate::ops::pointwise::Add;
 use crate::tape::{Builder, Var};
 use crate::tensor::Tensor;
+use std::sync::Arc;
 
 /// Where a found cell stands.
 #[derive(Clone, Copy, Debug)]
@@ -45,6 +48,61 @@ pub(super) struct FoundCell {
     reduction: bool,
     /// Paths that may be dropped, here and in the cells before.
     paths: usize,
+    /// All operations at once, if every one can be part of it.
+    fused: Option<Fused>,
+}
+
+/// A cell's nodes as one operation: what it computes, with which weights, and the layers that its norms stand for.
+#[derive(Debug)]
+struct Fused {
+    spec: Arc<Spec>,
+    weights: Vec<usize>,
+    norms: Vec<Norm>,
+    /// Of every operation, the path that may be dropped.
+    paths: Arc<[Option<usize>]>,
+}
+
+impl Fused {
+    fn new(edges: &[Edge]) -> Option<Self> {
+        let (mut candidates, mut weights, mut norms, mut paths) = (vec![], vec![], vec![], vec![]);
+        for (i, edge) in edges.iter().enumerate() {
+            let part = edge.op.fused()?;
+            let Some(kind) = part.kind else { continue };
+            candidates.push(parts::Candidate {
+                from: edge.input,
+                node: i / 2,
+                entry: candidates.len(),
+                kind,
+            });
+            weights.extend(part.weights);
+            norms.extend(part.norms);
+            paths.push(edge.path);
+        }
+        let sized = candidates.first()?.from < 2; // else the size of the nodes is not known in time
+        let alike = Norm::follow_each_other(&norms) && norms.iter().all(|norm| norm.affine().is_some());
+        let spec = Arc::new(Spec::new(edges.len() / 2, &candidates, false));
+        (sized && alike).then(|| Self { spec, weights, norms, paths: paths.into() })
+    }
+
+    /// The nodes side by side.
+    fn forward(&self, cx: &mut Context, states: [Var; 2], drop: Option<&Tensor>) -> Result<Var> {
+        let affine = self.norms.iter().filter_map(Norm::affine).flatten();
+        let mut ins = states.to_vec();
+        ins.extend(self.weights.iter().copied().chain(affine).map(|w| cx.weights[w]));
+        if let Some(factors) = drop {
+            ins.push(cx.tape.constant(factors.clone()));
+        }
+        let given = cx.mode == NormMode::Running && !self.norms.is_empty();
+        if given {
+            let stats = Norm::running(&self.norms, cx)?;
+            ins.push(cx.tape.constant(stats));
+        }
+        let drop = drop.map(|_| self.paths.clone());
+        let y = cx.tape.apply(fused::FoundCell { spec: self.spec.clone(), drop, given }, &ins)?;
+        let (stats, shape) = (cx.tape.saved(y, 0).clone(), cx.tape.shape(y));
+        Norm::observe(&self.norms, cx, &stats, shape.count() / shape.last())?;
+        Ok(y)
+    }
 }
 
 impl FoundCell {
@@ -56,7 +114,8 @@ impl FoundCell {
     ) -> Result<Self> {
         let Site { inputs, channels, reduction, after_reduction, paths } = site;
         let preprocess = Preprocess::pair(b, inputs, channels, after_reduction, true)?;
-        let mut cell = Self { preprocess, edges: Vec::new(), concat: concat.to_vec(), reduction, paths };
+        let concat = concat.to_vec();
+        let mut cell = Self { preprocess, edges: Vec::new(), concat, reduction, paths, fused: None };
         for (i, gene) in genes.iter().enumerate() {
             let place = Place { channels, stride: cell.stride(gene.input), affine: true, pool_norm: false };
             let op = b.within(format!("_ops.{i}"), |b| operations.get(&gene.op)?.build(b, place))?;
@@ -64,6 +123,7 @@ impl FoundCell {
             cell.paths += usize::from(path.is_some());
             cell.edges.push(Edge { input: gene.input, op, path });
         }
+        cell.fused = Fused::new(&cell.edges);
         Ok(cell)
     }
 
@@ -78,10 +138,13 @@ impl FoundCell {
 
     /// The concatenated nodes. `drop` holds a factor for each path of the network and each image, (paths, N).
     pub fn forward(&self, cx: &mut Context, inputs: [Var; 2], drop: Option<&Tensor>) -> Result<Var> {
-        let mut states = Vec::with_capacity(2 + self.edges.len() / 2);
-        for (layer, input) in self.preprocess.iter().zip(inputs) {
-            states.push(State::new(layer.forward(cx, input)?));
+        let [first, second] = &self.preprocess;
+        let inputs = [first.forward(cx, inputs[0])?, second.forward(cx, inputs[1])?];
+        if let (true, Some(fused)) = (cx.fused, &self.fused) {
+            let nodes = fused.forward(cx, inputs, drop)?;
+            return self.joined(cx, nodes);
         }
+        let mut states: Vec<State> = inputs.into_iter().map(State::new).collect();
         for pair in self.edges.chunks_exact(2) {
             let mut sum = None;
             for edge in pair {
@@ -103,6 +166,18 @@ impl FoundCell {
             states.push(State::new(sum));
         }
         let out: Vec<Var> = self.concat.iter().map(|&i| states[i].x).collect();
+        cx.tape.apply(Concat, &out)
+    }
+
+    /// The nodes of the concatenation, from all of them side by side.
+    fn joined(&self, cx: &mut Context, nodes: Var) -> Result<Var> {
+        let all = self.edges.len() / 2;
+        if self.concat.iter().copied().eq(2..2 + all) {
+            return Ok(nodes);
+        }
+        let count = cx.tape.shape(nodes).last() / all;
+        let slice = |i: &usize| cx.tape.apply(ChannelSlice { start: (i - 2) * count, count }, &[nodes]);
+        let out = self.concat.iter().map(slice).collect::<Result<Vec<_>>>()?;
         cx.tape.apply(Concat, &out)
     }
 }

@@ -28,13 +28,16 @@ pub struct NetworkConfig {
     pub image_channels: usize,
     /// A second classifier after cell 2L/3, for training only.
     pub auxiliary: bool,
+    /// On the CPU, compute a cell as one operation where that can be done; without, every operation is one of its own:
+    /// slower, larger, the reference.
+    pub fused: bool,
 }
 
 impl Default for NetworkConfig {
     /// The published evaluation on CIFAR-10: C = 36, 20 cells; its auxiliary classifier is not counted.
     fn default() -> Self {
         let kind = Macro::Cifar;
-        Self { kind, channels: 36, cells: 20, classes: 10, image_channels: 3, auxiliary: false }
+        Self { kind, channels: 36, cells: 20, classes: 10, image_channels: 3, auxiliary: false, fused: true }
     }
 }
 
@@ -80,6 +83,7 @@ pub struct Network {
     layout: Arc<Layout>,
     norms: Vec<(String, usize)>,
     image_channels: usize,
+    fused: bool,
 }
 
 impl Network {
@@ -93,7 +97,7 @@ impl Network {
     /// What [`Genotype::validate_for`] refuses, and [`Error::Config`] about sizes that do not fit.
     pub fn of(genotype: &Genotype, operations: &Operations, config: NetworkConfig) -> Result<Self> {
         genotype.validate_for(&operations.names())?;
-        let NetworkConfig { kind, channels, cells: count, classes, image_channels, .. } = config;
+        let NetworkConfig { kind, channels, cells: count, classes, image_channels, fused, .. } = config;
         if channels == 0 || count == 0 || classes == 0 || image_channels == 0 {
             return Err(Error::config("network", "channels, cells and classes must be at least one"));
         }
@@ -124,7 +128,7 @@ impl Network {
             .then(|| (config.auxiliary_cell(), AuxiliaryHead::new(&mut b, kind, at_auxiliary, classes)));
         let classifier = Linear::new(&mut b, "classifier", inputs[1], classes);
         let (layout, norms) = b.finish();
-        Ok(Self { stems, cells, auxiliary, classifier, layout, norms, image_channels })
+        Ok(Self { stems, cells, auxiliary, classifier, layout, norms, image_channels, fused })
     }
 
     /// Channels of the images.
@@ -172,6 +176,7 @@ impl Network {
         drop: Option<&Tensor>,
         auxiliary: bool,
     ) -> Result<(Var, Option<Var>)> {
+        cx.fused = self.fused && cx.tape.value(images).cuda().is_none();
         let mark = cx.tape.mark(); // before all: the outputs of cells go as well, two cells later
         let (mut last, mut second) = (self.stems.forward(cx, images)?, None);
         cx.tape.release_since(mark, &last);

@@ -101,7 +101,7 @@ proptest! {
     ) {
         prop_assume!(n * h * w > 8);
         let [h, w] = if halve { [2 * h, 2 * w] } else { [h, w] };
-        let layer = Preprocess { x: [n, h, w, c], share, halve, given };
+        let layer = Preprocess { x: [n, h, w, c], share, halve, affine: false, given };
         agree(&layer.case(false), &LAYER, seed)?;
     }
 }
@@ -150,7 +150,7 @@ fn emulated_preprocessing_with_every_tile_of_channels() {
         ([2, 2, 70, 64], 5),
     ] {
         for halve in [false, true] {
-            let layer = Preprocess { x, share, halve, given: false };
+            let layer = Preprocess { x, share, halve, affine: false, given: false };
             agree(&layer.case(false), &LAYER, 3).unwrap();
         }
     }
@@ -161,7 +161,7 @@ fn emulated_fused_operations_give_the_same_bits_in_any_order_of_threads() {
     let (device, _turn) = device();
     let cells = cells().into_iter().map(|cell| (cell.case(false), &CELL[..]));
     let layers = [[2, 8, 8, 12], [3, 6, 6, 17]].map(|x| {
-        let layer = Preprocess { x, share: 8, halve: true, given: false };
+        let layer = Preprocess { x, share: 8, halve: true, affine: false, given: false };
         (layer.case(false), &LAYER[..])
     });
     for (case, images) in cells.chain(layers) {
@@ -221,7 +221,9 @@ fn emulated_fused_operations_in_bf16() {
         let chosen = vec![chosen.to_vec()];
         (Cell { x, nodes, reduction, chosen, given }.case(false), &CELL[..])
     };
-    let layer = |x, share, halve| (Preprocess { x, share, halve, given: false }.case(false), &LAYER[..]);
+    let layer = |x, share, halve| {
+        (Preprocess { x, share, halve, affine: false, given: false }.case(false), &LAYER[..])
+    };
     let one = &[0, 1, 2, 3, 4, 8];
     let all = &[0, 2, 3, 4, 5, 6, 7];
     for ((case, images), tolerance) in [

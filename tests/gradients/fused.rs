@@ -3,7 +3,7 @@
 use super::common::{batch, searcher, small};
 use super::{distance, evaluate};
 use oche::ops::cases::Case;
-use oche::ops::cases::fused::{Cell, Preprocess};
+use oche::ops::cases::fused::{Cell, Found, Preprocess};
 use oche::search::Order;
 use oche::space::cnn::{CnnConfig, CnnSupernet};
 use oche::tensor::DType;
@@ -48,13 +48,33 @@ proptest! {
     }
 
     #[test]
+    fn found_cells(
+        n in 2usize..5, h in 1usize..9, w in 1usize..9, c in 1usize..20,
+        drawn in prop::collection::vec([0usize..9, 0usize..9], 1..5),
+        reduction: bool, drop: bool, given: bool, seed in 0u64..100,
+    ) {
+        let [h, w, c] = if reduction { [h, w, c].map(|x| x.next_multiple_of(2)) } else { [h, w, c] };
+        let pixels = if reduction { h * w / 4 } else { h * w };
+        prop_assume!(n * pixels > 4); // of fewer values a channel the norms make nearly constants
+        // every node reads two states before it, the first an input
+        let mut genes = vec![];
+        for (node, [a, b]) in drawn.into_iter().enumerate() {
+            let from = |k: usize| if genes.is_empty() { k % 2 } else { k % (node + 2) };
+            let own = [[from(a), b], [from(a + b), (a + 2 * b) % 9]];
+            genes.extend(own);
+        }
+        let cell = Found { x: [n, h, w, c], reduction, genes, drop, given };
+        agree(&cell.case(false), &cell.case(true), seed)?;
+    }
+
+    #[test]
     fn preprocessing(
         n in 1usize..5, h in 1usize..9, w in 1usize..9, c in 1usize..40, share in 1usize..40,
-        halve: bool, given: bool, seed in 0u64..100,
+        halve: bool, affine: bool, given: bool, seed in 0u64..100,
     ) {
         prop_assume!(n * h * w > 4); // of fewer values a channel the norm makes nearly constants
         let [h, w] = if halve { [2 * h, 2 * w] } else { [h, w] };
-        let layer = Preprocess { x: [n, h, w, c], share, halve, given };
+        let layer = Preprocess { x: [n, h, w, c], share, halve, affine, given };
         agree(&layer.case(false), &layer.case(true), seed)?;
     }
 }
@@ -66,6 +86,18 @@ fn cells_at_the_sizes_of_a_search() {
     for x in [[3, 16, 16, 16], [2, 8, 8, 64], [2, 8, 8, 32], [3, 12, 12, 8], [70, 4, 4, 4]] {
         for reduction in [false, true] {
             let cell = Cell { x, nodes: 3, reduction, chosen: all(reduction), given: false };
+            agree(&cell.case(false), &cell.case(true), 3).unwrap();
+        }
+    }
+}
+
+/// Whole vectors of every width, more images than there are parts, and every operation.
+#[test]
+fn found_cells_at_the_sizes_of_a_training() {
+    let genes = vec![[0, 5], [1, 6], [0, 3], [2, 1], [1, 0], [2, 4], [0, 1], [3, 7]];
+    for x in [[3, 16, 16, 16], [2, 8, 8, 64], [2, 8, 8, 36], [3, 12, 12, 8], [70, 4, 4, 4]] {
+        for reduction in [false, true] {
+            let cell = Found { x, reduction, genes: genes.clone(), drop: true, given: false };
             agree(&cell.case(false), &cell.case(true), 3).unwrap();
         }
     }
@@ -84,8 +116,10 @@ fn preprocessing_at_the_sizes_of_a_search() {
     ] {
         for halve in [false, true] {
             let share = if halve { share.div_ceil(2) } else { share };
-            let layer = Preprocess { x, share, halve, given: false };
-            agree(&layer.case(false), &layer.case(true), 3).unwrap();
+            for affine in [false, true] {
+                let layer = Preprocess { x, share, halve, affine, given: false };
+                agree(&layer.case(false), &layer.case(true), 3).unwrap();
+            }
         }
     }
 }

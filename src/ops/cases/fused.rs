@@ -1,13 +1,15 @@
-//! Cases of the fused cell, any candidates on its edges, and of its preprocessing: as one operation or as the reference.
+//! Cases of the fused cells, any candidates on their edges, and of their preprocessing: as one operation or as the
+//! reference.
 
 use super::{Case, Kind as Values, any, of};
 use crate::error::Result;
 use crate::ops::batch_norm::fixed_statistics;
+use crate::ops::fused::found_cell::FoundCell;
 use crate::ops::fused::mixed_cell::{Candidate, Kind, MixedCell, Spec};
 use crate::ops::fused::relu_conv_norm::ReluConvNorm;
 use crate::ops::window::Window;
-use crate::tape::Op;
-use crate::tensor::Tensor;
+use crate::tape::{Op, Tape, Var};
+use crate::tensor::{DType, Tensor};
 use std::sync::Arc;
 
 /// All kinds of candidates that take an image to its `stride`-th part.
@@ -57,30 +59,95 @@ impl Cell {
             }
         }
         let weights = 2 * candidates.len();
-        let spec = Arc::new(Spec::new(nodes, &candidates));
+        let spec = Arc::new(Spec::new(nodes, &candidates, true));
         let op = MixedCell { given: given && spec.norms > 0, spec };
         let mut inputs =
             vec![any([1, weights]), of([n, h, w, c], Values::Spread), of([n, h, w, c], Values::Spread)];
         for candidate in &candidates {
-            for window in candidate.kind.depthwise() {
-                let [kh, kw] = window.kernel;
-                inputs.extend([any([c, 1, kh, kw]), any([c, c, 1, 1])]);
-            }
-            if candidate.kind == Kind::Reduce {
-                inputs.extend([any([c / 2, c, 1, 1]); 2]);
-            }
+            inputs.extend(weights_of(candidate.kind, c));
         }
         Case::of(format!("{self:?}, reference {reference}"), inputs, move |tape, ins| {
             let mut ins = ins.to_vec();
             if op.given {
-                let draw = |k| super::draw(&of([c], Values::Positive), 3, k);
-                let norm = |k: u64| fixed_statistics(&draw(2 * k)?, &draw(2 * k + 1)?);
-                let stats = (0..op.spec.norms as u64).map(norm).collect::<Result<Vec<_>>>()?;
-                ins.push(super::constant(tape, &Tensor::stack(&stats)?, ins[0])?);
+                ins.push(statistics(tape, op.spec.norms, c, ins[0])?);
             }
             if reference { op.reference(tape, &ins) } else { tape.apply(op.clone(), &ins) }
         })
     }
+}
+
+/// What a case of a found network's cell is made of.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// (N, H, W, C) of both inputs.
+    pub x: [usize; 4],
+    /// Operations on the inputs have stride 2.
+    pub reduction: bool,
+    /// Two operations a node: the state that each reads, and its place in [`kinds`].
+    pub genes: Vec<[usize; 2]>,
+    /// Every second operation is multiplied by factors.
+    pub drop: bool,
+    /// Use statistics that are given.
+    pub given: bool,
+}
+
+impl Found {
+    /// The case; as its reference if told so.
+    pub fn case(&self, reference: bool) -> Case {
+        let Self { x: [n, h, w, c], reduction, ref genes, drop, given } = *self;
+        let kind = |from: usize, k: usize| kinds(if reduction && from < 2 { 2 } else { 1 })[k];
+        let one = |(i, &[from, k]): (usize, &[usize; 2])| Candidate {
+            from,
+            node: i / 2,
+            entry: i,
+            kind: kind(from, k),
+        };
+        let candidates: Vec<Candidate> = genes.iter().enumerate().map(one).collect();
+        let spec = Arc::new(Spec::new(genes.len() / 2, &candidates, false));
+        let rows = (0..genes.len()).map(|i| (i % 2 == 0).then_some(i / 2)).collect();
+        let mut inputs = vec![of([n, h, w, c], Values::Spread); 2];
+        for candidate in &candidates {
+            inputs.extend(weights_of(candidate.kind, c));
+        }
+        inputs.extend(vec![any([c]); 2 * spec.norms]);
+        let paths = genes.len() / 2 + 1;
+        let op = FoundCell { drop: drop.then_some(rows), given: given && spec.norms > 0, spec };
+        let case = Case::of(format!("{self:?}, reference {reference}"), inputs, move |tape, ins| {
+            let mut ins = ins.to_vec();
+            if drop {
+                // as drop path has them: zeros, and a number above one
+                let factors: Vec<f64> = (0..paths * n).map(|i| [1.25, 0.0, 1.25][i % 3]).collect();
+                let factors = Tensor::from_f64([paths, n], &factors, DType::F64)?;
+                ins.push(super::constant(tape, &factors, ins[0])?);
+            }
+            if op.given {
+                ins.push(statistics(tape, op.spec.norms, c, ins[0])?);
+            }
+            if reference { op.reference(tape, &ins) } else { tape.apply(op.clone(), &ins) }
+        });
+        case.on_host()
+    }
+}
+
+/// The weights of a candidate.
+fn weights_of(kind: Kind, c: usize) -> Vec<super::Input> {
+    let mut inputs = vec![];
+    for window in kind.depthwise() {
+        let [kh, kw] = window.kernel;
+        inputs.extend([any([c, 1, kh, kw]), any([c, c, 1, 1])]);
+    }
+    if kind == Kind::Reduce {
+        inputs.extend([any([c / 2, c, 1, 1]); 2]);
+    }
+    inputs
+}
+
+/// Statistics of so many norms, drawn.
+fn statistics(tape: &mut Tape, norms: usize, c: usize, like: Var) -> Result<Var> {
+    let draw = |k| super::draw(&of([c], Values::Positive), 3, k);
+    let norm = |k: u64| fixed_statistics(&draw(2 * k)?, &draw(2 * k + 1)?);
+    let stats = (0..norms as u64).map(norm).collect::<Result<Vec<_>>>()?;
+    super::constant(tape, &Tensor::stack(&stats)?, like)
 }
 
 /// What a case of a cell's preprocessing is made of.
@@ -91,6 +158,8 @@ pub struct Preprocess {
     /// Output channels of each convolution.
     pub share: usize,
     pub halve: bool,
+    /// Scale and shift follow.
+    pub affine: bool,
     /// Use statistics that are given.
     pub given: bool,
 }
@@ -98,35 +167,46 @@ pub struct Preprocess {
 impl Preprocess {
     /// The case; as its reference if told so.
     pub fn case(&self, reference: bool) -> Case {
-        let Self { x, share, halve, given } = *self;
-        let op = ReluConvNorm { halve, given };
+        let Self { x, share, halve, affine, given } = *self;
+        let op = ReluConvNorm { halve, affine, given };
         let convs = if halve { 2 } else { 1 };
         let mut inputs = vec![of(x, Values::AwayFromZero)];
         inputs.extend(vec![any([share, x[3], 1, 1]); convs]);
-        Case::of(format!("{self:?}, reference {reference}"), inputs, move |tape, ins| {
+        inputs.extend(vec![any([convs * share]); if affine { 2 } else { 0 }]);
+        let case = Case::of(format!("{self:?}, reference {reference}"), inputs, move |tape, ins| {
             let mut ins = ins.to_vec();
             if given {
                 let draw = |k| super::draw(&of([convs * share], Values::Positive), 3, k);
                 ins.push(super::constant(tape, &fixed_statistics(&draw(0)?, &draw(1)?)?, ins[0])?);
             }
             if reference { op.reference(tape, &ins) } else { tape.apply(op, &ins) }
-        })
+        });
+        Case { host_only: affine, ..case }
     }
 }
 
 pub(super) fn cases() -> Vec<Case> {
-    let preprocess = |x, share, halve, given| Preprocess { x, share, halve, given }.case(false);
+    let preprocess = |x, share, halve, given| {
+        [false, true].map(|affine| Preprocess { x, share, halve, affine, given }.case(false))
+    };
     let cell = |x, nodes, reduction, chosen: &[&[usize]]| {
         let chosen = chosen.iter().map(|c| c.to_vec()).collect();
         Cell { x, nodes, reduction, chosen, given: false }.case(false)
     };
-    vec![
+    let found = |x, reduction, genes: &[[usize; 2]], drop, given| {
+        Found { x, reduction, genes: genes.to_vec(), drop, given }.case(false)
+    };
+    let mut all = vec![
         cell([2, 3, 4, 3], 1, false, &[&[0, 3, 5]]),
         cell([2, 4, 4, 2], 1, true, &[&[0, 6], &[1, 2]]),
         cell([2, 3, 3, 2], 2, false, &[&[1, 2], &[0], &[], &[3, 5]]),
-        preprocess([3, 3, 5, 7], 3, false, false),
-        preprocess([2, 4, 2, 5], 3, true, false),
-        preprocess([2, 2, 3, 8], 4, false, true),
-        preprocess([1, 4, 4, 3], 1, true, true),
-    ]
+        found([2, 3, 4, 3], false, &[[0, 5], [1, 2]], true, false),
+        found([2, 4, 4, 2], true, &[[0, 0], [1, 1], [2, 3], [1, 0]], true, false),
+        found([3, 3, 3, 2], false, &[[0, 1], [0, 0], [1, 5], [2, 2]], false, true),
+    ];
+    all.extend(preprocess([3, 3, 5, 7], 3, false, false));
+    all.extend(preprocess([2, 4, 2, 5], 3, true, false));
+    all.extend(preprocess([2, 2, 3, 8], 4, false, true));
+    all.extend(preprocess([1, 4, 4, 3], 1, true, true));
+    all
 }

@@ -54,6 +54,8 @@ pub struct Case {
     pub op: Option<Rc<dyn Op>>,
     /// Highest order of derivative there is.
     pub orders: u8,
+    /// No device has a kernel for it.
+    pub host_only: bool,
     function: Box<Function>,
 }
 
@@ -69,11 +71,16 @@ impl Case {
         inputs: impl Into<Vec<Input>>,
         function: impl Fn(&mut Tape, &[Var]) -> Result<Var> + 'static,
     ) -> Self {
-        Self { name: name.into(), inputs: inputs.into(), op: None, orders: 2, function: Box::new(function) }
+        let (name, inputs, function) = (name.into(), inputs.into(), Box::new(function));
+        Self { name, inputs, op: None, orders: 2, host_only: false, function }
     }
     /// The same with derivatives up to `orders` only.
     pub fn orders(self, orders: u8) -> Self {
         Self { orders, ..self }
+    }
+    /// The same, for the CPU only.
+    pub fn on_host(self) -> Self {
+        Self { host_only: true, ..self }
     }
     /// The inputs, in `F64`, drawn from `seed`.
     pub fn draw(&self, seed: u64) -> Result<Vec<Tensor>> {

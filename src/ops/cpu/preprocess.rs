@@ -8,7 +8,7 @@ mod pixels;
 
 pub use gradient::{Gradients, Kept, PARTS, gradient};
 
-use super::channel::{Moments, chunk, expand, part_sums};
+use super::channel::{Moments, apply_part, chunk, expand, part_sums};
 use super::gemm::Packed;
 use super::scratch::Scratch;
 use crate::device::real::Real;
@@ -73,8 +73,10 @@ impl Sizes {
     }
 }
 
-/// Computes the normalised result and the statistics (3, output) that `BatchNorm` saves; `weights` are
-/// (output / stride, input) each. Given statistics are used and copied.
+/// Computes the result and the statistics (3, output) that `BatchNorm` saves; `weights` are (output / stride, input)
+/// each. Given statistics are used and copied. The result is normalised; with scale, shift and room for the
+/// convolution's result that is left there, and the result is scaled and shifted.
+#[allow(clippy::type_complexity)] // scale, shift, room
 pub fn forward<R: Real>(
     sizes: &Sizes,
     x: &[R],
@@ -82,11 +84,17 @@ pub fn forward<R: Real>(
     given: Option<&[R]>,
     y: &mut [R],
     stats: &mut [R],
+    affine: Option<(&[R], &[R], &mut [R])>,
 ) {
     let (c, pixels) = (sizes.output, sizes.pixels());
     let pack = |w: &&[R]| Packed::new(sizes.input, sizes.share(), |i, o| w[o * sizes.input + i]);
     let by: Vec<Packed<R>> = weights.iter().map(pack).collect();
-    let moments: Vec<Vec<Moment<R>>> = y
+    let (affine, raw) = affine.map_or((None, None), |(gamma, beta, raw)| (Some([gamma, beta]), Some(raw)));
+    let (z, y) = match raw {
+        Some(raw) => (raw, Some(y)),
+        None => (y, None),
+    };
+    let moments: Vec<Vec<Moment<R>>> = z
         .par_chunks_mut(pixels * c)
         .zip(x.par_chunks(sizes.image()))
         .map_init(
@@ -101,8 +109,15 @@ pub fn forward<R: Real>(
         Some(given) => stats.copy_from_slice(given),
         None => statistics(&moments, pixels, stats),
     }
-    let rows = expand(&[&stats[..c], &stats[c..2 * c]]);
-    y.par_chunks_mut(chunk(c)).for_each(|y| dispatch_widest(Normalise { y, mean: &rows[0], r: &rows[1] }));
+    let (mean, r) = (&stats[..c], &stats[c..2 * c]);
+    if let (Some([gamma, beta]), Some(y)) = (affine, y) {
+        let rows = expand(&[mean, r, gamma, beta]);
+        let parts = y.par_chunks_mut(chunk(c)).zip(z.par_chunks(chunk(c)));
+        let norm = |x, p: [R; 4]| (x - p[0]) * p[1] * p[2] + p[3];
+        return parts.for_each(|(y, z)| apply_part(z, z, &rows, y, false, |x, _, p| norm(x, p)));
+    }
+    let rows = expand(&[mean, r]);
+    z.par_chunks_mut(chunk(c)).for_each(|y| dispatch_widest(Normalise { y, mean: &rows[0], r: &rows[1] }));
 }
 
 /// The convolutions of one image; `a` is room for a block.

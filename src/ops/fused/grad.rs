@@ -78,8 +78,8 @@ impl Op for MixedCellGrad {
             let mut saved = out.saved.iter_mut().map(|s| s.make_mut::<R>());
             let inputs = self.inputs.map(|wanted| if wanted { saved.next() } else { None });
             let weights = self.weights.then(|| saved.collect());
-            let mix = out.value.make_mut();
-            kernel::gradient(&cell, &kept, ins[0].as_slice(), kernel::Gradients { mix, inputs, weights });
+            let to = kernel::Gradients { mix: Some(out.value.make_mut()), inputs, affine: None, weights };
+            kernel::gradient(&cell, &kept, ins[0].as_slice(), to);
         });
         Ok(())
     }

@@ -3,11 +3,14 @@
 //! `y = norm(W relu(x))`. With y normalised, S1 = sum dy and S2 = sum dy y over the M pixels of a channel, the
 //! convolution's result has the gradient `dz = r (dy - S1/M - y S2/M)`, so the backward needs y and r, and neither
 //! relu(x) nor the convolution's result is kept. `dx = (x > 0) W^T dz`, `dW = sum dz relu(x)^T`.
+//!
+//! With scale and shift, `y = gamma z + beta`, gamma may be zero, so the convolution's result is kept and z made of it
+//! again: `dgamma = sum dy z`, `dbeta = S1`, and dz has a factor gamma. This form is for the CPU only.
 
 use super::relu_conv_norm_grad::ReluConvNormGrad;
 use crate::error::{Error, Result};
 use crate::on_real;
-use crate::ops::batch_norm::{BatchNorm, Normalise};
+use crate::ops::channel::{ChannelScale, ChannelShift};
 use crate::ops::concat::Concat;
 use crate::ops::conv::Conv;
 use crate::ops::cpu::preprocess as kernel;
@@ -17,12 +20,15 @@ use crate::ops::subsample::{Phase, Subsample};
 use crate::tape::{Cost, Op, Out, Pullback, Saved, Tape, Var};
 use crate::tensor::{Shape, Tensor};
 
-/// (x, weights ..) -> y, normalised. Saves the statistics, (3, C), as `BatchNorm` does.
+/// (x, weights .., gamma and beta if affine, statistics if given) -> y. Saves the statistics, (3, C), as `BatchNorm`
+/// does, and if affine the convolution's result.
 #[derive(Clone, Copy, Debug)]
 pub struct ReluConvNorm {
     /// Two convolutions of stride 2, on the even and on the odd pixels, give half the channels each; else one of
     /// stride 1 gives all.
     pub halve: bool,
+    /// Scale and shift follow.
+    pub affine: bool,
     /// Statistics (3, C) to use instead of the batch's are the last input.
     pub given: bool,
 }
@@ -32,13 +38,14 @@ impl ReluConvNorm {
     pub(super) fn weights(&self) -> usize {
         if self.halve { 2 } else { 1 }
     }
+    /// Where statistics are or would be among the inputs: what comes before has gradients.
+    pub(super) fn end(&self) -> usize {
+        1 + self.weights() + if self.affine { 2 } else { 0 }
+    }
     pub(super) fn sizes(&self, ins: &[Shape]) -> Result<kernel::Sizes> {
         let wrong = |what: String| Error::shape("relu_conv_norm", what);
         let stride = self.weights();
-        let expected = 1 + stride + usize::from(self.given);
-        if ins.len() != expected {
-            return Err(wrong(format!("wants {expected} inputs, got {}", ins.len())));
-        }
+        super::parts::count("relu_conv_norm", ins, self.end() + usize::from(self.given))?;
         let (Some([n, h, w, input]), Some([share, ..])) = (ins[0].nhwc(), ins[1].nhwc()) else {
             return Err(wrong(format!(
                 "wants images (N, H, W, C) and weights, got {} and {}",
@@ -57,11 +64,23 @@ impl ReluConvNorm {
                 format!("needs more than one value a channel, got {}; take a larger batch", result(&sizes));
             return Err(wrong(what));
         }
-        if self.given && ins[1 + stride] != Shape::from([3, sizes.output]) {
-            let what = format!("statistics {} are not three numbers a channel", ins[1 + stride]);
+        if self.given && ins[self.end()] != Shape::from([3, sizes.output]) {
+            let what = format!("statistics {} are not three numbers a channel", ins[self.end()]);
             return Err(wrong(what));
         }
+        if let Some(affine) = ins[1 + stride..self.end()].iter().find(|s| **s != Shape::from([sizes.output]))
+        {
+            return Err(wrong(format!("{affine} is not one number a channel")));
+        }
         Ok(sizes)
+    }
+
+    /// That a device can run it.
+    pub(super) fn host_only(&self) -> Result<()> {
+        match self.affine {
+            false => Ok(()),
+            true => Err(Error::device("relu_conv_norm with scale and shift has no kernel for a device")),
+        }
     }
 
     /// What a forward does, or a backward with as many products over the convolutions.
@@ -89,7 +108,9 @@ impl Op for ReluConvNorm {
         self.sizes(ins).map(|sizes| result(&sizes))
     }
     fn saves(&self, ins: &[Shape]) -> Vec<Saved> {
-        self.sizes(ins).map_or(vec![], |sizes| vec![Saved::Exact(Shape::from([3, sizes.output]))])
+        let Ok(sizes) = self.sizes(ins) else { return vec![] };
+        let stats = Saved::Exact(Shape::from([3, sizes.output]));
+        if self.affine { vec![stats, Saved::Real(result(&sizes))] } else { vec![stats] }
     }
     fn cost(&self, ins: &[Shape]) -> Cost {
         self.cost_of(ins, 1)
@@ -101,14 +122,22 @@ impl Op for ReluConvNorm {
         let shapes: Vec<Shape> = ins.iter().map(|x| *x.shape()).collect();
         let sizes = self.sizes(&shapes)?;
         if let Some(cuda) = out.value.cuda().cloned() {
+            self.host_only()?;
             let (weights, given) = ins[1..].split_at(self.weights());
             return twin::forward(&cuda, sizes, ins[0], weights, given.first().copied(), out);
         }
         on_real!(out.value.dtype(), R => {
             let slices: Vec<&[R]> = ins.iter().map(|x| x.as_slice()).collect();
-            let (weights, given) = slices[1..].split_at(self.weights());
-            let (y, stats) = (out.value.make_mut(), out.saved[0].make_mut());
-            kernel::forward(&sizes, slices[0], weights, given.first().copied(), y, stats);
+            let (ins, given) = slices.split_at(self.end());
+            let (weights, affine) = ins[1..].split_at(self.weights());
+            let y = out.value.make_mut();
+            let (stats, raw) = out.saved.split_at_mut(1);
+            let affine = match (affine, raw) {
+                (&[gamma, beta], [raw]) => Some((gamma, beta, raw.make_mut())),
+                _ => None,
+            };
+            let stats = stats[0].make_mut();
+            kernel::forward(&sizes, slices[0], weights, given.first().copied(), y, stats, affine);
         });
         Ok(())
     }
@@ -116,11 +145,12 @@ impl Op for ReluConvNorm {
         if cx.records() {
             return cx.by_reference(|tape, ins| self.reference(tape, ins));
         }
-        let weights = (1..=self.weights()).any(|k| cx.wants(k));
+        let weights = (1..self.end()).any(|k| cx.wants(k));
         let grad = ReluConvNormGrad { forward: *self, x: cx.wants(0), weights };
         let targets = grad.targets();
         let Some((&first, others)) = targets.split_first() else { return Ok(()) };
-        let mut ins = vec![cx.g(), cx.y(), cx.saved(0)];
+        let kept = if self.affine { cx.saved(1) } else { cx.y() };
+        let mut ins = vec![cx.g(), kept, cx.saved(0)];
         ins.extend(cx.xs());
         let saved = cx.send_saving(first, grad, &ins)?;
         for (&to, part) in others.iter().zip(saved) {
@@ -134,15 +164,14 @@ impl Op for ReluConvNorm {
         for (offset, &w) in ins[1..=self.weights()].iter().enumerate() {
             let phase = Phase { stride: self.weights(), offset };
             let pixels = if self.halve { tape.apply(Subsample(phase), &[a])? } else { a };
-            shares.push(tape.apply(Conv(super::mixed_cell::POINTWISE), &[pixels, w])?);
+            shares.push(tape.apply(Conv(super::parts::POINTWISE), &[pixels, w])?);
         }
         let z = if self.halve { tape.apply(Concat, &shares)? } else { shares[0] };
-        if !self.given {
-            return tape.apply(BatchNorm, &[z]);
+        let z = super::parts::norm(tape, z, self.given.then(|| ins[self.end()]), 0)?;
+        if !self.affine {
+            return Ok(z);
         }
-        let stats = tape.value(ins[1 + self.weights()]).clone();
-        let c = stats.shape().last();
-        let [mean, variance] = [0, 2].map(|row| tape.constant(stats.view(row * c, [c])));
-        tape.apply(Normalise, &[z, mean, variance])
+        let y = tape.apply(ChannelScale, &[z, ins[1 + self.weights()]])?;
+        tape.apply(ChannelShift, &[y, ins[2 + self.weights()]])
     }
 }

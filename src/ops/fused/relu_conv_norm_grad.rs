@@ -8,7 +8,7 @@ use crate::ops::cuda::preprocess as twin;
 use crate::tape::{Cost, Op, Out, Saved};
 use crate::tensor::{DType, Shape, Tensor};
 
-/// (g, y, statistics, what the forward was given ..) -> the first gradient that is wanted; saves the others.
+/// (g, y or, if affine, the convolution's result, statistics, what the forward was given ..) -> the first gradient that is wanted; saves the others.
 #[derive(Clone, Copy, Debug)]
 pub struct ReluConvNormGrad {
     pub forward: ReluConvNorm,
@@ -22,7 +22,7 @@ const START: usize = 3;
 impl ReluConvNormGrad {
     /// The forward's inputs to which the gradients belong.
     pub fn targets(&self) -> Vec<usize> {
-        let weights = if self.weights { 1..1 + self.forward.weights() } else { 0..0 };
+        let weights = if self.weights { 1..self.forward.end() } else { 0..0 };
         self.x.then_some(0).into_iter().chain(weights).collect()
     }
 }
@@ -61,16 +61,21 @@ impl Op for ReluConvNormGrad {
         let shapes: Vec<Shape> = own.iter().map(|x| *x.shape()).collect();
         let sizes = self.forward.sizes(&shapes)?;
         if let Some(cuda) = out.value.cuda().cloned() {
+            self.forward.host_only()?;
             return twin::gradient(&cuda, self, sizes, ins, out);
         }
         on_real!(out.value.dtype(), R => {
-            let weights: Vec<&[R]> = own[1..=self.forward.weights()].iter().map(|w| w.as_slice()).collect();
-            let kept = kernel::Kept { y: ins[1].as_slice(), stats: ins[2].as_slice(), given: self.forward.given };
+            let slices: Vec<&[R]> = own[1..self.forward.end()].iter().map(|w| w.as_slice()).collect();
+            let (weights, affine) = slices.split_at(self.forward.weights());
+            let gamma = affine.first().copied();
+            let kept = kernel::Kept { value: ins[1].as_slice(), stats: ins[2].as_slice(), given: self.forward.given, gamma };
             let saved = out.saved.iter_mut().map(|s| s.make_mut::<R>());
             let mut all = std::iter::once(out.value.make_mut::<R>()).chain(saved);
             let x = if self.x { all.next() } else { None };
-            let to = kernel::Gradients { x, weights: all.collect(), accumulate: out.accumulate };
-            kernel::gradient(&sizes, own[0].as_slice(), &weights, &kept, ins[0].as_slice(), to);
+            let weights_to = all.by_ref().take(weights.len()).collect();
+            let affine = all.next().zip(all.next());
+            let to = kernel::Gradients { x, weights: weights_to, affine, accumulate: out.accumulate };
+            kernel::gradient(&sizes, own[0].as_slice(), weights, &kept, ins[0].as_slice(), to);
         });
         Ok(())
     }

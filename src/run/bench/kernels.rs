@@ -36,7 +36,7 @@ fn kernels(quick: bool) -> Vec<Kernel> {
         let [n, h, w, c] = x;
         let at = |what: &str, c: usize| format!("{what} {c}@{h}x{w}");
         let mut preprocess = |name: String, x: [usize; 4], share, halve| {
-            let case = Preprocess { x, share, halve, given: false }.case(false);
+            let case = Preprocess { x, share, halve, affine: false, given: false }.case(false);
             all.push(Kernel { name, case, first: None });
         };
         preprocess(at("preprocessing", 4 * c), [n, h, w, 4 * c], c, false);

@@ -4,18 +4,22 @@ use super::half::{Bands, Half};
 use super::pad::Norm;
 use super::plan::{Conv, StatePlan, lanes};
 use super::pull::{PullFirst, PullSecond, Work};
+use super::spec::Item;
 use super::sum::{Image, Products};
 use super::weights::{Parts, Place};
-use super::{Cell, by_image, norm, state};
+use super::{Cell, by_image, state};
 use crate::device::real::Real;
 use crate::device::simd::dispatch_exactly;
 use crate::ops::cpu::jobs::each;
 use crate::ops::cpu::scratch::Scratch;
+use std::borrow::Cow;
 
 /// Where the gradients go, as far as they are wanted; overwritten.
 pub struct Gradients<'a, R> {
-    pub mix: &'a mut [R],
+    pub mix: Option<&'a mut [R]>,
     pub inputs: [Option<&'a mut [R]>; 2],
+    /// Of scale and shift of every norm.
+    pub affine: Option<Vec<[&'a mut [R]; 2]>>,
     /// One a weight tensor.
     pub weights: Option<Vec<&'a mut [R]>>,
 }
@@ -32,7 +36,10 @@ pub struct Kept<'a, R> {
 /// The gradients of everything from `g`, that of the nodes side by side.
 pub fn gradient<R: Real>(cell: &Cell<R>, kept: &Kept<R>, g: &[R], mut to: Gradients<R>) {
     let nodes = cell.spec.nodes;
-    to.mix.fill(R::ZERO);
+    if let Some(mix) = &mut to.mix {
+        mix.fill(R::ZERO);
+    }
+    let mut affine = to.affine.take().unwrap_or_default();
     let mut pass = Pass {
         cell,
         kept,
@@ -46,12 +53,12 @@ pub fn gradient<R: Real>(cell: &Cell<R>, kept: &Kept<R>, g: &[R], mut to: Gradie
         let wanted = from >= 2 || to.inputs[from].is_some() || to.weights.is_some();
         if wanted && pass.is_read(from) {
             let out = to.inputs.get_mut(from).and_then(|x| x.as_deref_mut());
-            pass.pull_state(from, out, to.weights.as_deref_mut());
+            pass.pull_state(from, out, to.weights.as_deref_mut(), &mut affine);
         } else if let Some(Some(out)) = to.inputs.get_mut(from) {
             out.fill(R::ZERO);
         }
         if let Some(node) = from.checked_sub(2) {
-            pass.pull_sum(node, to.mix);
+            pass.pull_sum(node, to.mix.as_deref_mut(), &mut affine);
         }
     }
 }
@@ -63,7 +70,8 @@ pub(super) struct Pass<'a, R: Real> {
     /// Gradients of the nodes, their own and what those that read them pass back, (n, nodes, h, w, c): a node's pixels
     /// lie side by side, since they are read once for every candidate.
     pub d: Scratch<R>,
-    /// Of each candidate: its value's gradient is `factors[0] d + factors[1] value + factors[2]` in every channel.
+    /// Of each candidate: its value's gradient is `factors[0] d + factors[1] value + factors[2]` in every channel, the
+    /// first multiplied by what drops it, see [`Self::factors`].
     pub factors: Vec<Vec<R>>,
     /// Values a channel.
     m: R::Wide,
@@ -97,24 +105,37 @@ impl<R: Real> Pass<'_, R> {
         (d.wrapping_add(node * self.cell.sizes.node()), self.cell.sizes.c)
     }
 
-    /// The sums over `node`'s gradient that its candidates' norms need, and from them the mixing weights' gradients.
-    fn pull_sum(&mut self, node: usize, mix: &mut [R]) {
+    /// The factors of candidate `item` for image `i`.
+    pub fn factors(&self, item: usize, i: usize) -> Cow<'_, [R]> {
+        let factors = &self.factors[item][..];
+        let Some(by) = self.cell.dropped(item, i) else { return Cow::Borrowed(factors) };
+        let c = self.cell.sizes.c;
+        let scaled = factors[..c].iter().map(|&f| R::narrow(f.wide() * by.wide()));
+        Cow::Owned(scaled.chain(factors[c..].iter().copied()).collect())
+    }
+
+    /// The sums over `node`'s gradient that its candidates' norms need, and from them the gradients of the mixing
+    /// weights and of the norms' scales and shifts.
+    fn pull_sum(&mut self, node: usize, mut mix: Option<&mut [R]>, affine: &mut [[&mut [R]; 2]]) {
         let (cell, kept) = (self.cell, self.kept);
         let (c, image) = (cell.sizes.c, cell.sizes.node());
         let (isa, lanes) = lanes::<R>(cell.spec, c);
-        let terms: Vec<_> = cell.spec.items.iter().enumerate().filter(|(_, i)| i.node == node).collect();
+        // without a norm the sums are those of the mixing weights alone
+        let (terms, plain): (Vec<&Item>, Vec<&Item>) =
+            cell.spec.into_node(node).partition(|item| mix.is_some() || item.norms > 0);
+        for item in plain {
+            self.factors[item.index] = self.unnormed(item);
+        }
         let zeros = vec![R::ZERO; c];
-        let shifts: Vec<R> = (terms.iter())
-            .flat_map(|(_, item)| item.last().map_or(&zeros[..], |(at, _)| norm(kept.stats, at, c).mean))
-            .copied()
-            .collect();
+        let shift = |item: &&Item| item.last_norm().map_or(&zeros[..], |at| cell.norm(kept.stats, at).mean);
+        let shifts: Vec<R> = terms.iter().flat_map(shift).copied().collect();
         let sums: Vec<Vec<R>> = each(
             (0..cell.sizes.n).collect(),
             || (),
             |(), _, i| {
                 let images: Vec<Image<R>> = (terms.iter())
-                    .map(|(_, item)| match item.last() {
-                        Some((_, value)) => (kept.values[value][i * image..].as_ptr(), c),
+                    .map(|item| match item.last() {
+                        Some(value) => (kept.values[value][i * image..].as_ptr(), c),
                         None => state(cell, kept.y, item.from, i),
                     })
                     .collect();
@@ -127,43 +148,71 @@ impl<R: Real> Pass<'_, R> {
                 sums
             },
         );
-        let total = |row: usize, ch: usize| -> R::Wide { sums.iter().map(|s| s[row * c + ch].wide()).sum() };
-        for (k, &(at, item)) in terms.iter().enumerate() {
-            let w = cell.mix[item.entry].wide();
-            let Some((norm_at, _)) = item.last() else {
-                self.factors[at] = vec![cell.mix[item.entry]; c];
-                mix[item.entry] = R::narrow((0..c).map(|ch| total(k, ch)).sum());
+        for (k, &item) in terms.iter().enumerate() {
+            let total = |row: usize, ch: usize| -> R::Wide {
+                let of = |(i, s): (usize, &Vec<R>)| {
+                    let sum = s[row * c + ch].wide();
+                    cell.dropped(item.index, i).map_or(sum, |by| by.wide() * sum)
+                };
+                sums.iter().enumerate().map(of).sum()
+            };
+            let Some(at) = item.last_norm() else {
+                self.factors[item.index] = self.unnormed(item);
+                if let Some(mix) = &mut mix {
+                    mix[item.entry] = R::narrow((0..c).map(|ch| total(k, ch)).sum());
+                }
                 continue;
             };
-            let stats = norm(kept.stats, norm_at, c);
+            let (w, norm) = (cell.mix[item.entry].wide(), cell.norm(kept.stats, at));
             let (mut factors, mut dw) = (vec![R::ZERO; 3 * c], R::Wide::default());
             for ch in 0..c {
-                let (s1, s2) = (total(terms.len(), ch), total(k, ch) * stats.r[ch].wide());
-                dw += s2;
-                self.norm_factors(w, [s1, s2], &stats, ch, &mut factors);
+                let sums = [total(terms.len(), ch), total(k, ch) * norm.r[ch].wide()];
+                self.norm_factors(w, sums, &norm, ch, &mut factors);
+                dw += norm.gamma[ch].wide() * sums[1] + norm.beta[ch].wide() * sums[0];
+                if let Some([gamma, beta]) = affine.get_mut(at) {
+                    (gamma[ch], beta[ch]) = (R::narrow(w * sums[1]), R::narrow(w * sums[0]));
+                }
             }
-            self.factors[at] = factors;
-            mix[item.entry] = R::narrow(dw);
+            self.factors[item.index] = factors;
+            if let Some(mix) = &mut mix {
+                mix[item.entry] = R::narrow(dw);
+            }
         }
     }
 
-    /// The factors of `w r (g - s1/M - z s2/M)`, z = (x - m) r, for channel `ch`; `w r g` where statistics are given.
-    fn norm_factors(&self, w: R::Wide, [s1, s2]: [R::Wide; 2], stats: &Norm<R>, ch: usize, to: &mut [R]) {
-        let (mean, r, c) = (stats.mean[ch].wide(), stats.r[ch].wide(), self.cell.sizes.c);
-        to[ch] = R::narrow(w * r);
+    /// The factors of a candidate whose value no norm follows.
+    fn unnormed(&self, item: &Item) -> Vec<R> {
+        let c = self.cell.sizes.c;
+        let mut factors = vec![R::ZERO; 3 * c];
+        factors[..c].fill(self.cell.mix[item.entry]);
+        factors
+    }
+
+    /// The factors of `w gamma r (g - s1/M - z s2/M)`, z = (x - m) r, for channel `ch`; `w gamma r g` where statistics
+    /// are given.
+    fn norm_factors(&self, w: R::Wide, [s1, s2]: [R::Wide; 2], norm: &Norm<R>, ch: usize, to: &mut [R]) {
+        let (mean, r, c) = (norm.mean[ch].wide(), norm.r[ch].wide(), self.cell.sizes.c);
+        let by = w * norm.gamma[ch].wide() * r;
+        to[ch] = R::narrow(by);
         if self.cell.given.is_none() {
-            let by_x = -(w * r * r * s2) / self.m;
+            let by_x = -(by * r * s2) / self.m;
             to[c + ch] = R::narrow(by_x);
-            to[2 * c + ch] = R::narrow(-(w * r * s1) / self.m - by_x * mean);
+            to[2 * c + ch] = R::narrow(-(by * s1) / self.m - by_x * mean);
         }
     }
 
     /// Passes the gradients of everything that reads state `from` back to it.
-    fn pull_state(&mut self, from: usize, mut out: Option<&mut [R]>, mut weights: Option<&mut [&mut [R]]>) {
+    fn pull_state(
+        &mut self,
+        from: usize,
+        mut out: Option<&mut [R]>,
+        mut weights: Option<&mut [&mut [R]]>,
+        affine: &mut [[&mut [R]; 2]],
+    ) {
         let cell = self.cell;
         for (k, nodes) in cell.sizes.groups::<R>(cell.spec, from).iter().enumerate() {
             let plan = StatePlan::new(cell.spec, &cell.sizes, from, (nodes, k == 0), &cell.weights);
-            self.pull_group(&plan, k == 0, out.as_deref_mut(), weights.as_deref_mut());
+            self.pull_group(&plan, k == 0, out.as_deref_mut(), weights.as_deref_mut(), affine);
         }
     }
 
@@ -174,9 +223,10 @@ impl<R: Real> Pass<'_, R> {
         begins: bool,
         out: Option<&mut [R]>,
         mut weights: Option<&mut [&mut [R]]>,
+        affine: &mut [[&mut [R]; 2]],
     ) {
         let (cell, n, from) = (self.cell, self.cell.sizes.n, plan.from);
-        let between = self.pull_seconds(plan, weights.as_deref_mut());
+        let between = self.pull_seconds(plan, weights.as_deref_mut(), affine);
         let (places, own) = (Place::of_firsts(plan), from.checked_sub(2));
         // of an input that nobody asked for there is no result, of a node it goes to `d`
         let image = if out.is_some() { 0 } else { cell.sizes.image(from) };
@@ -222,6 +272,7 @@ impl<R: Real> Pass<'_, R> {
         &self,
         plan: &StatePlan<R>,
         weights: Option<&mut [&mut [R]]>,
+        affine: &mut [[&mut [R]; 2]],
     ) -> Vec<(Scratch<R>, Vec<R>)> {
         let (cell, c, n) = (self.cell, plan.c, self.cell.sizes.n);
         let seconds: Vec<(&Conv<R>, &Half<R>)> =
@@ -257,11 +308,14 @@ impl<R: Real> Pass<'_, R> {
         let total = |k: usize| -> R::Wide { sums.iter().flatten().map(|s| s[k].wide()).sum() };
         (seconds.iter().zip(dus).enumerate())
             .map(|(k, ((conv, _), du))| {
-                let stats = norm(self.kept.stats, conv.item.norm, c);
+                let norm = cell.norm(self.kept.stats, conv.item.norm);
                 let mut factors = vec![R::ZERO; 3 * c];
                 for ch in 0..c {
-                    let of = |row: usize| total((2 * k + row) * c + ch);
-                    self.norm_factors(R::Wide::of(1.0), [of(0), of(1)], &stats, ch, &mut factors);
+                    let sums = [0, 1].map(|row| total((2 * k + row) * c + ch));
+                    self.norm_factors(R::Wide::of(1.0), sums, &norm, ch, &mut factors);
+                    if let Some([gamma, beta]) = affine.get_mut(conv.item.norm) {
+                        (gamma[ch], beta[ch]) = (R::narrow(sums[1]), R::narrow(sums[0]));
+                    }
                 }
                 (du, factors)
             })

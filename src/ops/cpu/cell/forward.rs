@@ -4,8 +4,9 @@ use super::half::{Bands, Keep};
 use super::pad::Norm;
 use super::pixels::set_moments;
 use super::plan::{StatePlan, lanes};
+use super::spec::Item;
 use super::sum::{Image, Sum};
-use super::{Cell, by_image, norm, state};
+use super::{Cell, by_image, state};
 use crate::device::real::Real;
 use crate::device::simd::{Kernel, Vector, dispatch_exactly};
 use crate::ops::batch_norm::EPSILON;
@@ -123,7 +124,7 @@ impl<R: Real> Kernel<R> for First<'_, R> {
                         Some(taps) => pool.images.max(dense, to, taps),
                         None => pool.images.avg(dense, to),
                     }
-                    if wanted {
+                    if wanted && pool.item.norms > 0 {
                         set_moments::<V>(to, c, moments);
                     }
                 }
@@ -173,7 +174,7 @@ fn second_values<R: Real>(cell: &Cell<R>, plan: &StatePlan<R>, stats: &mut [R], 
             for (&(item, half), (z, moments)) in seconds.iter().zip(targets) {
                 let x = &read[item.value][i * image..][..image];
                 let moments = cell.given.is_none().then_some(moments);
-                let (norm, keep) = (norm(known, item.norm, c), cell.sizes.keep::<R>(cell.spec));
+                let (norm, keep) = (cell.norm(known, item.norm), cell.sizes.keep::<R>(cell.spec));
                 let job = Second { half, x, norm, padded, bands, z, moments, keep };
                 dispatch_exactly(plan.isa, plan.lanes, job);
             }
@@ -242,7 +243,7 @@ fn set_statistics<R: Real>(cell: &Cell<R>, places: &[usize], moments: &[Vec<R>],
             row[2 * c + ch] = R::narrow(variance);
         }
         for item in &cell.spec.items {
-            for later in 0..item.kind.norms() {
+            for later in 0..item.norms {
                 if item.value + later == place {
                     stats[(item.norm + later) * 3 * c..][..3 * c].copy_from_slice(&row);
                 }
@@ -255,23 +256,9 @@ fn set_statistics<R: Real>(cell: &Cell<R>, places: &[usize], moments: &[Vec<R>],
 fn sum_node<R: Real>(cell: &Cell<R>, node: usize, y: &mut [R], stats: &[R], values: &[&mut [R]]) {
     let (c, image, nodes) = (cell.sizes.c, cell.sizes.node(), cell.spec.nodes);
     let (isa, lanes) = lanes::<R>(cell.spec, c);
-    // (x - m) r: factor w r for x, and all the -w r m in one constant
-    let (mut factors, mut constant) = (vec![], vec![R::Wide::default(); c]);
-    for item in cell.spec.into_node(node) {
-        let w = cell.mix[item.entry];
-        match item.last() {
-            None => factors.extend(std::iter::repeat_n(w, c)),
-            Some((norm_at, _)) => {
-                let Norm { mean, r } = norm(stats, norm_at, c);
-                for ch in 0..c {
-                    let factor = w.wide() * r[ch].wide();
-                    constant[ch] -= factor * mean[ch].wide();
-                    factors.push(R::narrow(factor));
-                }
-            }
-        }
-    }
-    let constant: Vec<R> = constant.into_iter().map(R::narrow).collect();
+    let terms: Vec<Term<R>> = cell.spec.into_node(node).map(|item| Term::new(cell, item, stats)).collect();
+    let dropped = terms.iter().any(|term| cell.dropped(term.item.index, 0).is_some());
+    let alike = if dropped { None } else { Some(combine(cell, &terms, 0)) };
     each(
         y.chunks_exact_mut(image * nodes).collect(),
         || (),
@@ -279,14 +266,55 @@ fn sum_node<R: Real>(cell: &Cell<R>, node: usize, y: &mut [R], stats: &[R], valu
             let out = y.as_mut_ptr();
             let images: Vec<Image<R>> = (cell.spec.into_node(node))
                 .map(|item| match (item.last(), item.from.checked_sub(2)) {
-                    (Some((_, value)), _) => (values[value][i * image..].as_ptr(), c),
+                    (Some(value), _) => (values[value][i * image..].as_ptr(), c),
                     (None, Some(earlier)) => (out.wrapping_add(earlier * c).cast_const(), nodes * c),
                     (None, None) => (cell.inputs[item.from][i * image..].as_ptr(), c),
                 })
                 .collect();
             let out = (out.wrapping_add(node * c), nodes * c);
-            let job = Sum { images: &images, factors: &factors, constant: &constant, out, pixels: image / c };
+            let own;
+            let (factors, constant) = match &alike {
+                Some(alike) => alike,
+                None => {
+                    own = combine(cell, &terms, i);
+                    &own
+                }
+            };
+            let job = Sum { images: &images, factors, constant, out, pixels: image / c };
             dispatch_exactly(isa, lanes, job);
         },
     );
+}
+
+/// A candidate in a node's sum: what its value is multiplied by in every channel, and what is added.
+struct Term<'a, R: Real> {
+    item: &'a Item,
+    factor: Vec<R::Wide>,
+    plus: Vec<R::Wide>,
+}
+
+impl<'a, R: Real> Term<'a, R> {
+    /// w (gamma (x - m) r + beta): factor w gamma r, and the rest is constant.
+    fn new(cell: &Cell<R>, item: &'a Item, stats: &[R]) -> Self {
+        let (c, w) = (cell.sizes.c, cell.mix[item.entry].wide());
+        let Some(at) = item.last_norm() else {
+            return Self { item, factor: vec![w; c], plus: vec![R::Wide::default(); c] };
+        };
+        let Norm { mean, r, gamma, beta } = cell.norm(stats, at);
+        let factor: Vec<R::Wide> = (0..c).map(|ch| w * gamma[ch].wide() * r[ch].wide()).collect();
+        let plus = (0..c).map(|ch| w * beta[ch].wide() - factor[ch] * mean[ch].wide()).collect();
+        Self { item, factor, plus }
+    }
+}
+
+/// All factors, term by term, and the constant of image `i`.
+fn combine<R: Real>(cell: &Cell<R>, terms: &[Term<R>], i: usize) -> (Vec<R>, Vec<R>) {
+    let c = cell.sizes.c;
+    let (mut factors, mut constant) = (Vec::with_capacity(terms.len() * c), vec![R::Wide::default(); c]);
+    for Term { item, factor, plus } in terms {
+        let by = cell.dropped(item.index, i).map_or(R::Wide::of(1.0), R::wide);
+        factors.extend(factor.iter().map(|&f| R::narrow(by * f)));
+        constant.iter_mut().zip(plus).for_each(|(to, &plus)| *to += by * plus);
+    }
+    (factors, constant.into_iter().map(R::narrow).collect())
 }

@@ -46,24 +46,45 @@ pub use spec::{Candidate, Item, Kind, Spec};
 pub use weights::gradient_scratch;
 
 use crate::device::real::Real;
+use std::borrow::Cow;
 
 /// What a cell is computed from.
-pub struct Cell<'a, R> {
+pub struct Cell<'a, R: Real> {
     pub spec: &'a Spec,
     pub sizes: Sizes,
-    /// The mixing weights.
-    pub mix: &'a [R],
+    /// The mixing weights, by entry.
+    pub mix: Cow<'a, [R]>,
+    /// Scale and shift of every norm, (c) each; none if norms only normalise.
+    pub affine: Vec<[&'a [R]; 2]>,
+    /// Of every candidate, what it is multiplied by, one number an image, if anything.
+    pub drop: Vec<Option<&'a [R]>>,
     /// Images (n, h, w, c).
     pub inputs: [&'a [R]; 2],
     pub weights: Vec<&'a [R]>,
     /// Statistics (norms, 3, c) that are used instead of the batch's.
     pub given: Option<&'a [R]>,
+    /// See [`plain`].
+    pub plain: Vec<R>,
 }
 
-/// Mean and 1 / standard deviation in row `norm` of statistics.
-fn norm<R>(stats: &[R], norm: usize, c: usize) -> pad::Norm<'_, R> {
-    let row = &stats[norm * 3 * c..][..3 * c];
-    pad::Norm { mean: &row[..c], r: &row[c..2 * c] }
+/// Scale and shift of a norm of `c` channels that has none: ones, then zeros.
+pub fn plain<R: Real>(c: usize) -> Vec<R> {
+    [vec![R::ONE; c], vec![R::ZERO; c]].concat()
+}
+
+impl<R: Real> Cell<'_, R> {
+    /// Norm `at` by `stats`, those of all norms.
+    fn norm<'s>(&'s self, stats: &'s [R], at: usize) -> pad::Norm<'s, R> {
+        let c = self.sizes.c;
+        let row = &stats[at * 3 * c..][..3 * c];
+        let plain = || [&self.plain[..c], &self.plain[c..]];
+        let [gamma, beta] = self.affine.get(at).copied().unwrap_or_else(plain);
+        pad::Norm { mean: &row[..c], r: &row[c..2 * c], gamma, beta }
+    }
+    /// What the candidate `item` of image `i` is multiplied by.
+    fn dropped(&self, item: usize, i: usize) -> Option<R> {
+        Some((*self.drop.get(item)?)?[i])
+    }
 }
 
 /// For every image, its part of each tensor.

@@ -83,16 +83,13 @@ impl Pad {
     ) {
         // SAFETY: the caller's.
         unsafe {
-            let (mean, scale) = match norm {
-                Some(n) => (V::load(n.mean.as_ptr().add(r)), V::load(n.r.as_ptr().add(r))),
-                None => (V::zero(), V::zero()),
-            };
+            let norm = norm.map(|norm| norm.at::<V>(r));
             for y in 0..h {
                 let to = to.add(self.at(y + self.margin[0], self.margin[1]) + r);
                 let x = x.add(y * w * step + r);
                 for p in 0..w {
                     let x = V::load(x.add(p * step));
-                    let x = if norm.is_some() { x.sub(mean).mul(scale) } else { x };
+                    let x = norm.map_or(x, |norm| norm.affine(norm.z(x)));
                     V::zero().max(x).store(to.add(p * self.c)); // in this order NaN stays
                 }
             }
@@ -106,9 +103,46 @@ pub fn before(w: &Window, axis: usize) -> usize {
     if w.stride == [1, 1] { reach.saturating_sub(w.padding[axis]) } else { reach / w.stride[axis] }
 }
 
-/// Mean and 1 / standard deviation of each channel.
+/// A batch norm, each constant one number a channel: z = (x - mean) r, then gamma z + beta.
 #[derive(Clone, Copy)]
 pub struct Norm<'a, R> {
     pub mean: &'a [R],
+    /// 1 / standard deviation.
     pub r: &'a [R],
+    pub gamma: &'a [R],
+    pub beta: &'a [R],
+}
+
+impl<R: Real> Norm<'_, R> {
+    /// The constants of a vector of channels from `channel` on.
+    ///
+    /// # Safety
+    /// The channels exist.
+    #[inline(always)]
+    pub unsafe fn at<V: Vector<Elem = R>>(&self, channel: usize) -> Constants<V> {
+        // SAFETY: the caller's.
+        let [mean, r, gamma, beta] = [self.mean, self.r, self.gamma, self.beta]
+            .map(|row| unsafe { V::load(row.as_ptr().add(channel)) });
+        Constants { mean, r, gamma, beta }
+    }
+}
+
+/// A batch norm of a vector of channels.
+#[derive(Clone, Copy)]
+pub struct Constants<V> {
+    mean: V,
+    r: V,
+    gamma: V,
+    beta: V,
+}
+
+impl<V: Vector> Constants<V> {
+    #[inline(always)]
+    pub fn z(self, x: V) -> V {
+        x.sub(self.mean).mul(self.r)
+    }
+    #[inline(always)]
+    pub fn affine(self, z: V) -> V {
+        z.fma(self.gamma, self.beta)
+    }
 }

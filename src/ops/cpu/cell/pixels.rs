@@ -16,7 +16,7 @@ pub struct Incoming<'a, R> {
 pub enum Target<'a, R> {
     /// Added to `to` where `x` is positive.
     Input { x: (*const R, usize), to: *mut R },
-    /// Written to `to` where the normalised `z` is positive, with the sums of it and of it times that.
+    /// Written to `to` where the norm of `z` is positive, with the sums of it and of it times the normalised `z`.
     Norm { z: &'a [R], norm: Norm<'a, R>, to: &'a mut [R], sums: &'a mut [R] },
 }
 
@@ -76,7 +76,7 @@ impl<R: Real> Target<'_, R> {
     }
 }
 
-/// `to = da` where the normalised z is positive; `sums += ` of that and of that times it.
+/// `to = da` where the norm of z is positive; `sums += ` of that and of that times the normalised z.
 ///
 /// # Safety
 /// The pointers are valid.
@@ -93,12 +93,12 @@ unsafe fn open_and_sum<V: Vector, const P: usize>(
     let (c, mut sum) = (norm.mean.len(), [[V::zero(); 2]; P]);
     // SAFETY: the caller's.
     unsafe {
-        let (mean, by) = (V::load(norm.mean.as_ptr().add(r)), V::load(norm.r.as_ptr().add(r)));
+        let norm = norm.at::<V>(r);
         for start in (0..pixels).step_by(P) {
             for (part, [sum, product]) in sum.iter_mut().enumerate().take(pixels - start) {
                 let at = (start + part) * c + r;
-                let z = V::load(z.add(at)).sub(mean).mul(by);
-                let open = V::load(da.add(at)).where_positive(z);
+                let z = norm.z(V::load(z.add(at)));
+                let open = V::load(da.add(at)).where_positive(norm.affine(z));
                 open.store(to.add(at));
                 *sum = sum.add(open);
                 *product = open.fma(z, *product);

@@ -6,12 +6,13 @@ use super::pixels::{Incoming, Target, add_open};
 use super::plan::{Conv, StatePlan};
 use super::product::{Pair, outer};
 use super::spec::Kind;
+use super::state;
 use super::sum::Sum;
 use super::weights::Place;
-use super::{norm, state};
 use crate::device::real::Real;
 use crate::device::simd::{Kernel, Vector};
 use crate::ops::cpu::scratch::Scratch;
+use std::borrow::Cow;
 
 /// Work on one image of a state, and what its first halves need.
 pub struct Work<R> {
@@ -44,10 +45,11 @@ impl<R: Real> Kernel<R> for PullSecond<'_, R> {
         let Self { pass, conv: Conv { item, .. }, half, work, .. } = self;
         let (c, image) = (pass.cell.sizes.c, pass.cell.sizes.node());
         let value = |k: usize| &pass.kept.values[item.value + k][self.i * image..][..image];
-        let norm = norm(pass.kept.stats, item.norm, c);
+        let norm = pass.cell.norm(pass.kept.stats, item.norm);
         let d = pass.d[self.i * image * pass.cell.spec.nodes..].as_ptr();
         let g = pass.node_grad(d, item.node);
-        let incoming = Incoming { g, z: value(1), factors: &pass.factors[item.index] };
+        let factors = pass.factors(item.index, self.i);
+        let incoming = Incoming { g, z: value(1), factors: &factors };
         let mut target = Target::Norm { z: value(0), norm, to: self.du, sums: self.norm_sums };
         // SAFETY: all are images of the nodes' size.
         unsafe {
@@ -124,7 +126,7 @@ impl<R: Real> PullFirst<'_, R> {
         let (mut images, mut factors) = (vec![], vec![]);
         for item in pass.cell.spec.reading(plan.from).filter(|i| i.kind == Kind::Identity) {
             images.push(pass.node_grad(d, item.node));
-            factors.extend(&pass.factors[item.index]);
+            factors.extend_from_slice(&pass.factors(item.index, self.i)[..plan.c]);
         }
         let (constant, pixels) = (&vec![R::ZERO; plan.c][..], plan.size[0] * plan.size[1]);
         Sum { images: &images, factors: &factors, constant, out: (dx, plan.c), pixels }.run::<V>();
@@ -141,8 +143,8 @@ impl<R: Real> PullFirst<'_, R> {
         let mut between = self.between.iter();
         for (k, Conv { item, first, second }) in plan.convs.iter().enumerate() {
             let (g, factors) = match second.as_ref().and_then(|_| between.next()) {
-                Some((du, factors)) => ((du[self.i * image..].as_ptr(), plan.c), &factors[..]),
-                None => (pass.node_grad(d, item.node), &pass.factors[item.index][..]),
+                Some((du, factors)) => ((du[self.i * image..].as_ptr(), plan.c), Cow::Borrowed(&factors[..])),
+                None => (pass.node_grad(d, item.node), pass.factors(item.index, self.i)),
             };
             let z = &pass.kept.values[item.value][self.i * image..][..image];
             let weights = self.sums.as_mut().map(|(sums, places)| {
@@ -152,7 +154,9 @@ impl<R: Real> PullFirst<'_, R> {
             let (work_g, bands) = (&mut self.work.g, &mut self.work.bands);
             let mut target = Target::Input { x, to: dx };
             // SAFETY: the caller's.
-            unsafe { first.pull::<V>(&Incoming { g, z, factors }, work_g, bands, &mut target, weights) };
+            unsafe {
+                first.pull::<V>(&Incoming { g, z, factors: &factors }, work_g, bands, &mut target, weights)
+            };
         }
     }
 
@@ -169,7 +173,8 @@ impl<R: Real> PullFirst<'_, R> {
             let item = &reduce.item;
             let z = &pass.kept.values[item.value][self.i * image..][..image];
             let g = pass.node_grad(d, item.node);
-            let incoming = Incoming { g, z, factors: &pass.factors[item.index] };
+            let factors = pass.factors(item.index, self.i);
+            let incoming = Incoming { g, z, factors: &factors };
             for (y, k) in (0..oh).flat_map(|y| [(y, 0), (y, 1)]) {
                 // SAFETY: the caller's; pixel (2 y + k, k) and every second one after it exist.
                 unsafe {
@@ -208,9 +213,9 @@ impl<R: Real> PullFirst<'_, R> {
             let mut constant = vec![R::ZERO; c];
             let alike = |i: &&super::spec::Item| i.kind == pool.item.kind;
             for item in pass.cell.spec.reading(plan.from).filter(alike) {
-                let own = &pass.factors[item.index];
+                let own = pass.factors(item.index, self.i);
                 images.push(pass.node_grad(d, item.node));
-                factors.extend(&own[..c]);
+                factors.extend_from_slice(&own[..c]);
                 factors.iter_mut().zip(&own[c..2 * c]).for_each(|(f, &x)| *f += x);
                 constant.iter_mut().zip(&own[2 * c..]).for_each(|(f, &x)| *f += x);
             }

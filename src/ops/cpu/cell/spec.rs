@@ -2,7 +2,7 @@
 
 use crate::ops::window::Window;
 
-/// A candidate operation. All but the identity end in a batch norm.
+/// A candidate operation. All but the identity end in a batch norm, pools only if the cell's [`Spec`] says so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Identity,
@@ -17,13 +17,16 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Batch norms.
-    pub fn norms(self) -> usize {
+    /// Values that it computes, each of which a batch norm may follow.
+    pub fn values(self) -> usize {
         match self {
             Self::Identity => 0,
             Self::TwoConvs(_) => 2,
             _ => 1,
         }
+    }
+    fn is_pool(self) -> bool {
+        matches!(self, Self::MaxPool(_) | Self::AvgPool(_))
     }
     /// Weight tensors.
     pub fn weights(self) -> usize {
@@ -71,16 +74,21 @@ pub struct Item {
     pub entry: usize,
     pub kind: Kind,
     pub norm: usize,
+    /// Batch norms.
+    pub norms: usize,
     pub weight: usize,
     /// Two convolutions have two values, the identity none; the candidates of a state share its pools.
     pub value: usize,
 }
 
 impl Item {
-    /// The norm and value that the node's sum reads.
-    pub fn last(&self) -> Option<(usize, usize)> {
-        let later = self.kind.norms().checked_sub(1)?;
-        Some((self.norm + later, self.value + later))
+    /// The value that the node's sum reads; none is the state itself.
+    pub fn last(&self) -> Option<usize> {
+        Some(self.value + self.kind.values().checked_sub(1)?)
+    }
+    /// The norm that the node's sum applies to it.
+    pub fn last_norm(&self) -> Option<usize> {
+        Some(self.norm + self.norms.checked_sub(1)?)
     }
 }
 
@@ -97,23 +105,22 @@ pub struct Spec {
 }
 
 impl Spec {
-    /// Norms and weights are counted in the order of the candidates.
-    pub fn new(nodes: usize, candidates: &[Candidate]) -> Self {
+    /// Norms and weights are counted in the order of the candidates; whether pools have norms is for the cell to say.
+    pub fn new(nodes: usize, candidates: &[Candidate], pool_norms: bool) -> Self {
         let mut spec = Self { nodes, items: vec![], norms: 0, weights: 0, values: 0, maxima: vec![] };
         for &Candidate { from, node, entry, kind } in candidates {
-            let pool = matches!(kind, Kind::MaxPool(_) | Kind::AvgPool(_));
-            let shared = spec.items.iter().find(|i| pool && i.from == from && i.kind == kind);
+            let shared = spec.items.iter().find(|i| kind.is_pool() && i.from == from && i.kind == kind);
             let value = shared.map_or(spec.values, |i| i.value);
             if shared.is_none() {
                 if matches!(kind, Kind::MaxPool(_)) {
                     spec.maxima.push(value);
                 }
-                spec.values += kind.norms();
+                spec.values += kind.values();
             }
-            let index = spec.items.len();
-            let item = Item { index, from, node, entry, kind, norm: spec.norms, weight: spec.weights, value };
-            spec.items.push(item);
-            spec.norms += kind.norms();
+            let norms = if kind.is_pool() && !pool_norms { 0 } else { kind.values() };
+            let (index, norm, weight) = (spec.items.len(), spec.norms, spec.weights);
+            spec.items.push(Item { index, from, node, entry, kind, norm, norms, weight, value });
+            spec.norms += norms;
             spec.weights += kind.weights();
         }
         spec
@@ -129,7 +136,7 @@ impl Spec {
     /// One candidate a pool of state `from`, with the pool's place among the maxima if it is one.
     pub fn pools(&self, from: usize) -> Vec<(&Item, Option<usize>)> {
         let mut pools: Vec<(&Item, Option<usize>)> = vec![];
-        for item in self.reading(from).filter(|i| matches!(i.kind, Kind::MaxPool(_) | Kind::AvgPool(_))) {
+        for item in self.reading(from).filter(|i| i.kind.is_pool()) {
             if pools.iter().all(|(i, _)| i.value != item.value) {
                 pools.push((item, self.maxima.iter().position(|&m| m == item.value)));
             }

@@ -1,5 +1,5 @@
-//! The gradients: with y normalised, S1 = sum g and S2 = sum g y over the M pixels of a channel, the convolution's
-//! result has the gradient `dz = r (g - S1/M - y S2/M)`, which is made block by block where it is read.
+//! The gradients: with z normalised, S1 = sum g and S2 = sum g z over the M pixels of a channel, the convolution's
+//! result has the gradient `gamma r (g - S1/M - z S2/M)`, which is made block by block where it is read.
 
 use super::Sizes;
 use super::pixels::{Gather, Open};
@@ -20,14 +20,17 @@ pub struct Gradients<'a, R> {
     pub x: Option<&'a mut [R]>,
     /// One a weight tensor, or none.
     pub weights: Vec<&'a mut [R]>,
+    /// Of scale and shift.
+    pub affine: Option<(&'a mut [R], &'a mut [R])>,
     /// Add to the first of them instead of overwriting it.
     pub accumulate: bool,
 }
 
 /// What the forward pass left.
 pub struct Kept<'a, R> {
-    /// The normalised result.
-    pub y: &'a [R],
+    /// The normalised result or, with a scale, the convolution's.
+    pub value: &'a [R],
+    pub gamma: Option<&'a [R]>,
     pub stats: &'a [R],
     /// The statistics are constants.
     pub given: bool,
@@ -45,7 +48,8 @@ pub fn gradient<R: Real>(
     let pack = |w: &&[R]| Packed::new(sizes.share(), sizes.input, |o, i| w[o * sizes.input + i]);
     let back = if to.x.is_some() { weights.iter().map(pack).collect() } else { vec![] };
     let outer = OuterSum::new(sizes.share(), sizes.input);
-    let pass = Pass { sizes, x, y: kept.y, g, factors: factors(sizes, kept, g), back, outer };
+    let factors = factors(sizes, kept, g, to.affine.take());
+    let pass = Pass { sizes, x, value: kept.value, g, factors, back, outer };
     let group = if to.weights.is_empty() { 1 } else { sizes.n.div_ceil(PARTS) };
     let count = sizes.n.div_ceil(group);
     let mut parts: Vec<Scratch<R>> =
@@ -77,25 +81,50 @@ pub fn gradient<R: Real>(
     }
 }
 
-/// dz = `[0]` g + `[1]` y + `[2]` in every channel, repeated to rows of whole pixels.
-fn factors<R: Real>(sizes: &Sizes, kept: &Kept<R>, g: &[R]) -> Vec<Vec<R>> {
+/// The convolutions' gradient is `[0]` g + `[1]` value + `[2]` in every channel; repeated to rows of whole pixels. Writes
+/// the gradients of scale and shift, which need the same sums.
+fn factors<R: Real>(
+    sizes: &Sizes,
+    kept: &Kept<R>,
+    g: &[R],
+    affine: Option<(&mut [R], &mut [R])>,
+) -> Vec<Vec<R>> {
     let c = sizes.output;
-    let r = &kept.stats[c..2 * c];
     let (zeros, ones) = (vec![R::ZERO; c], vec![R::ONE; c]);
-    if kept.given {
-        return expand(&[r, &zeros, &zeros]);
+    // z = (value - mean) by
+    let (mean, by) = match kept.gamma {
+        Some(_) => (&kept.stats[..c], &kept.stats[c..2 * c]),
+        None => (&zeros[..], &ones[..]),
+    };
+    let gamma = kept.gamma.unwrap_or(&ones);
+    let scale: Vec<R> =
+        kept.stats[c..2 * c].iter().zip(gamma).map(|(r, g)| R::narrow(r.wide() * g.wide())).collect();
+    if kept.given && affine.is_none() {
+        return expand(&[&scale, &zeros, &zeros]);
     }
-    let [s1, s2] = sums(g, kept.y, &[&zeros, &ones], WithNormalised);
+    let [s1, s2] = sums(g, kept.value, &[mean, by], WithNormalised);
+    if let Some((gamma, beta)) = affine {
+        gamma.iter_mut().zip(&s2).for_each(|(to, &s)| *to = R::narrow(s));
+        beta.iter_mut().zip(&s1).for_each(|(to, &s)| *to = R::narrow(s));
+    }
+    if kept.given {
+        return expand(&[&scale, &zeros, &zeros]);
+    }
     let m = R::Wide::of((sizes.n * sizes.pixels()) as f64);
-    let [plus, by_y] = [s1, s2]
-        .map(|s| -> Vec<R> { s.into_iter().zip(r).map(|(s, r)| R::narrow(-(r.wide() * s) / m)).collect() });
-    expand(&[r, &by_y, &plus])
+    let (mut by_value, mut plus) = (vec![R::ZERO; c], vec![R::ZERO; c]);
+    for ch in 0..c {
+        let by_z = -(scale[ch].wide() * s2[ch]) / m;
+        let slope = by_z * by[ch].wide();
+        by_value[ch] = R::narrow(slope);
+        plus[ch] = R::narrow(-(scale[ch].wide() * s1[ch]) / m - slope * mean[ch].wide());
+    }
+    expand(&[&scale, &by_value, &plus])
 }
 
 struct Pass<'a, R> {
     sizes: &'a Sizes,
     x: &'a [R],
-    y: &'a [R],
+    value: &'a [R],
     g: &'a [R],
     factors: Vec<Vec<R>>,
     /// The transposed convolutions, if the gradient of x is wanted.
@@ -163,7 +192,7 @@ impl<R: Real> Pass<'_, R> {
     fn read(&self, i: usize, rows: &Range<usize>, dz: &mut [R]) {
         let row = self.sizes.out()[1] * self.sizes.output;
         let (start, len) = (i * self.sizes.pixels() * self.sizes.output + rows.start * row, rows.len() * row);
-        let (g, y) = (&self.g[start..start + len], &self.y[start..start + len]);
-        apply_part(g, y, &self.factors, &mut dz[..len], false, |g, y, p| p[0] * g + p[1] * y + p[2]);
+        let (g, value) = (&self.g[start..start + len], &self.value[start..start + len]);
+        apply_part(g, value, &self.factors, &mut dz[..len], false, |g, x, p| p[0] * g + p[1] * x + p[2]);
     }
 }

@@ -207,7 +207,7 @@ impl<'a> Pass<'a> {
             let item = |(k, item): (usize, &&Item)| FactorsItem {
                 s1: part(items.len()),
                 s2: part(k),
-                stats: item.last().map_or(0, |(norm, _)| cell.norm(norm)),
+                stats: item.last_norm().map_or(0, |norm| cell.norm(norm)),
                 factors: row(&through, chunk * (Sums::MOST - 1) + k),
                 step: ((items.len() + 1) * c) as i32,
                 blocks: blocks as i32,

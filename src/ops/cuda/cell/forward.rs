@@ -105,7 +105,7 @@ impl Cell<'_> {
             return Ok(());
         }
         let norms = |(k, &place): (usize, &usize)| {
-            let all = self.spec.items.iter().flat_map(|i| (0..i.kind.norms()).map(move |later| (i, later)));
+            let all = self.spec.items.iter().flat_map(|i| (0..i.norms).map(move |later| (i, later)));
             let own = all.filter(move |(i, later)| i.value + later == place);
             let item = move |(i, later): (&Item, usize)| StatisticsItem {
                 moments: row(k),

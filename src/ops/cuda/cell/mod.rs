@@ -203,8 +203,8 @@ impl<'a> Cell<'a> {
     }
     /// A candidate as the sum of its node has it.
     fn term(&self, item: &Item) -> Term {
-        let (value, stats, pitch) = match item.last() {
-            Some((norm, value)) => (self.values[value], self.norm(norm), self.sizes.c),
+        let (value, stats, pitch) = match item.last().zip(item.last_norm()) {
+            Some((value, norm)) => (self.values[value], self.norm(norm), self.sizes.c),
             None => (self.state(item.from).address, 0, self.state(item.from).pitch),
         };
         Term { value, stats, pitch: pitch as i32, entry: item.entry as i32 }
