@@ -35,7 +35,7 @@ enum Images {
 }
 
 /// A set, and the same on a device.
-struct Held(ImageSet, Option<Resident>);
+struct Held(ImageSet, Option<Box<Resident>>);
 
 impl TrainData {
     /// Loads what `config` asks for. Fails with [`Error::Config`] if there are no images to test on, or if images do not
@@ -90,7 +90,7 @@ impl TrainData {
         match &mut self.images {
             Images::Fixed { train, test, .. } if device.cuda().is_some() => {
                 for held in std::iter::once(train).chain(test) {
-                    held.1 = Some(Resident::new(&held.0, device, most)?);
+                    held.1 = Some(Box::new(Resident::new(&held.0, device, most)?));
                 }
             }
             Images::Fixed { .. } => {}
