@@ -5,6 +5,8 @@
 mod batches;
 #[path = "data/cifar.rs"]
 mod cifar;
+#[path = "data/crops.rs"]
+mod crops;
 #[path = "data/folder.rs"]
 mod folder;
 #[path = "data/idx.rs"]

@@ -189,6 +189,33 @@ fn the_network_for_large_images_trains() {
     assert!(tensors.iter().any(|(name, _)| name == "stem0.3.weight"));
 }
 
+/// Of files of any size, in one go and stopped, on one thread and on two; and of images of one size.
+#[test]
+fn resized_crops_are_trained_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    for (i, class) in ["cat", "dog"].iter().cycle().take(12).enumerate() {
+        let folder = dir.join("set").join(if i < 8 { "train" } else { "val" }).join(class);
+        fs::create_dir_all(&folder).unwrap();
+        let pixel = |x: u32, y: u32| image::Rgb([(x * 9) as u8, (y * 7) as u8, 20 * i as u8]);
+        let size = [10 + 5 * i as u32, 40 - 2 * i as u32];
+        image::RgbImage::from_fn(size[0], size[1], pixel).save(folder.join(format!("{i}.png"))).unwrap();
+    }
+    let flags = "--genotype DARTS_V2 --channels 2 --cells 2 --image-size 8 --batch-size 4 --auxiliary-weight 0 \
+                 --augment imagenet --crop-padding 0 --data folder --data-dir set --epochs 2";
+    let said = train_well(dir, &format!("{flags} --out whole --threads 1")).out;
+    assert!(said.contains("8 images to train, 4 to test, of 8 x 8 x 3, 2 classes"), "{said}");
+    assert!(said.contains("crops of 0.08 to 1 resized, colours by 0.4, hue by 0.2"), "{said}");
+    train_well(dir, &format!("{flags} --out run --threads 2 --max-steps 3"));
+    train_well(dir, "--resume run --max-steps 0");
+    assert_same(&dir.join("whole"), &dir.join("run"));
+    train_well(dir, &format!("{flags} --out other --crop-area 0.5"));
+    assert_ne!(essence(&dir.join("whole")).0, essence(&dir.join("other")).0);
+    let held = flags.replace("--data folder --data-dir set", "--train-images 20 --valid-portion 0.2");
+    let said = train_well(dir, &format!("{held} --out drawn")).out;
+    assert!(said.contains("16 images to train, 4 to test"), "{said}");
+}
+
 #[test]
 fn recipes_are_the_published_ones() {
     let dir = tempfile::tempdir().unwrap();
@@ -207,6 +234,16 @@ fn recipes_are_the_published_ones() {
         (
             "--recipe imagenet",
             &["weight_decay = 0.00003\n", "learning_rate = 0.1\n", "gamma = 0.97\n", "epochs = 250\n"],
+        ),
+        (
+            "--recipe imagenet",
+            &[
+                "augment = \"imagenet\"\n",
+                "crop_padding = 0\n",
+                "crop_area = 0.08\n",
+                "jitter = 0.4\n",
+                "hue = 0.2\n",
+            ],
         ),
     ] {
         let text = printed(flags);
@@ -258,6 +295,11 @@ fn mistakes_are_one_sentence_and_change_nothing() {
             &["48 x 48 pixels cannot be halved five times", "multiple of 32"],
         ),
         ("--recipe imagenet --image-size 192", &["needs 7 x 7 at its place", "at least 224"]),
+        ("--recipe imagenet --crop-padding 4", &["data.crop_padding", "is 4", "--crop-padding 0"]),
+        ("--augment imagnet", &["data.augment", "did you mean imagenet?"]),
+        ("--augment imagenet --crop-padding 0 --crop-area 0", &["data.crop_area", "above 0 and at most 1"]),
+        ("--hue 0.6", &["data.hue", "from 0 to 0.5"]),
+        ("--jitter -0.1", &["data.jitter", "from 0 to 1"]),
         ("--recipe cifer", &["cifer", "cifar"]),
         ("--recipe cifar --resume x", &["--recipe", "--resume"]),
         ("--channels 3", &["network.channels", "3 channels cannot be split"]),

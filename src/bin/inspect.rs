@@ -13,9 +13,9 @@ use oche::run::report::{CompareArgs, ReportArgs};
 use oche::run::{found, memory, parity, result};
 use oche::search::{Order, Workload};
 use oche::space::cnn::{CnnConfig, CnnSupernet};
-use oche::space::genotype::CellKind;
+use oche::space::genotype::{CANDIDATES, CellKind};
 use oche::space::network::{Network, NetworkConfig};
-use oche::space::{Genotype, Supernet, zoo};
+use oche::space::{Genotype, Space, Supernet, zoo};
 use oche::tape::ParamSet;
 use oche::tensor::{DType, Tensor};
 use oche::train::Pass;
@@ -287,23 +287,22 @@ fn zoo_entry(
 
 fn inspect_supernet(args: &SupernetArgs) -> Result<bool> {
     let [size, _] = image_size(args.image_size)?;
-    let mut config = CnnConfig {
+    let candidates =
+        args.candidates.clone().unwrap_or_else(|| CANDIDATES[..8].iter().map(|c| c.to_string()).collect());
+    let config = CnnConfig {
         channels: args.channels,
         cells: args.cells,
-        nodes: args.nodes,
+        space: Space::published(args.nodes, &candidates)?,
         classes: args.classes,
         fused: args.fusion == Fusion::On,
         ..CnnConfig::default()
     };
-    if let Some(candidates) = &args.candidates {
-        config.candidates.clone_from(candidates);
-    }
     if args.batch_size < 2 {
         return Err(Error::config("--batch-size", "must be at least 2"));
     }
     let mut net = CnnSupernet::new(&config)?;
-    let alphas: usize = net.kinds().iter().map(|k| k.edges * k.candidates.len()).sum();
-    println!("candidates      {}", config.candidates.join(", "));
+    let alphas: usize = net.kinds().iter().map(|kind| kind.alphas()).sum();
+    println!("candidates      {}", candidates.join(", "));
     println!("weights         {}", net.layout().count);
     println!("alphas          {alphas}");
     println!("batch norms     {}", net.norms().len());

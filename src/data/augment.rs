@@ -48,7 +48,7 @@ pub fn fill<R: Real>(set: &ImageSet, indices: &[usize], augment: Option<Draw>, o
         |((out, &index), placement)| {
             crop_and_flip(set, index, augment.crop_padding, &placement, &levels, out);
             if let Some(length) = augment.cutout {
-                cut_out(set, length, placement.cutout, out);
+                cut_out([set.height, set.width, set.channels], length, placement.cutout, out);
             }
         },
     );
@@ -104,12 +104,18 @@ fn crop_and_flip<R: Real>(
     }
 }
 
-fn cut_out<R: Real>(set: &ImageSet, length: usize, [y, x]: [usize; 2], out: &mut [R]) {
+/// Sets a square of side `length` around (row, column) to zero in an image of [height, width, channels].
+pub(super) fn cut_out<R: Real>(
+    [height, width, channels]: [usize; 3],
+    length: usize,
+    [y, x]: [usize; 2],
+    out: &mut [R],
+) {
     let half = length / 2; // an odd length reaches one pixel further to the right and down
     let span =
         |centre: usize, extent: usize| centre.saturating_sub(half)..(centre + length - half).min(extent);
-    let (rows, columns) = (span(y, set.height), span(x, set.width));
-    for row in out.chunks_exact_mut(set.width * set.channels).take(rows.end).skip(rows.start) {
-        row[columns.start * set.channels..columns.end * set.channels].fill(R::ZERO);
+    let (rows, columns) = (span(y, height), span(x, width));
+    for row in out.chunks_exact_mut(width * channels).take(rows.end).skip(rows.start) {
+        row[columns.start * channels..columns.end * channels].fill(R::ZERO);
     }
 }

@@ -2,11 +2,21 @@
 
 use super::{Dataset, ImageSet, files, resize};
 use crate::error::{Error, Result};
-use image::{ImageReader, Rgb};
+use image::{ImageError, ImageReader, Rgb, RgbImage};
 use rayon::prelude::*;
+use std::fs::File;
+use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
 const EXTENSIONS: [&str; 3] = ["png", "jpg", "jpeg"];
+
+/// Image files and their labels, which are indices into the classes.
+#[derive(Debug)]
+pub struct Files {
+    pub paths: Vec<PathBuf>,
+    pub labels: Vec<u32>,
+    pub classes: Vec<String>,
+}
 
 /// Loads `train/<class>/*` with `test/<class>/*` or `val/<class>/*` (the first of them that is there) or, if there is
 /// no `train`, `<class>/*` without a test set. Classes and files in byte order of their names; images as RGB, resized
@@ -15,6 +25,25 @@ const EXTENSIONS: [&str; 3] = ["png", "jpg", "jpeg"];
 /// # Errors
 /// `Error::Data` names the folder without classes or images, or the file that is no image.
 pub fn load(dir: &Path, size: usize) -> Result<Dataset> {
+    let (train, test) = find(dir)?;
+    let (train, test) = (read_set(train, size)?, test.map(|files| read_set(files, size)).transpose()?);
+    Ok(Dataset { name: "folder".into(), train, test }.standardise())
+}
+
+/// The files that [`load`] loads, each of which starts as an image does.
+///
+/// # Errors
+/// Those of [`load`], but for files that are damaged further on.
+pub fn list(dir: &Path) -> Result<(Files, Option<Files>)> {
+    let (train, test) = find(dir)?;
+    let all: Vec<&PathBuf> =
+        [Some(&train), test.as_ref()].into_iter().flatten().flat_map(|f| &f.paths).collect();
+    let checked: Vec<Result<()>> = all.into_par_iter().map(|path| check_header(path)).collect();
+    checked.into_iter().collect::<Result<()>>()?;
+    Ok((train, test))
+}
+
+fn find(dir: &Path) -> Result<(Files, Option<Files>)> {
     files::check_exists(dir)?;
     if dir.is_file() {
         return Err(Error::data(
@@ -23,17 +52,17 @@ pub fn load(dir: &Path, size: usize) -> Result<Dataset> {
         ));
     }
     let split = dir.join("train").is_dir();
-    let train = read_set(&if split { dir.join("train") } else { dir.to_owned() }, size, None)?;
+    let train = find_part(&if split { dir.join("train") } else { dir.to_owned() }, None)?;
     let parts = if split { &["test", "val"][..] } else { &[] };
     let test = match parts.iter().map(|part| dir.join(part)).find(|part| part.is_dir()) {
-        Some(part) => Some(read_set(&part, size, Some(&train.classes))?),
+        Some(part) => Some(find_part(&part, Some(&train.classes))?),
         None => None,
     };
-    Ok(Dataset { name: "folder".into(), train, test }.standardise())
+    Ok((train, test))
 }
 
-/// Mean and deviation are left empty. `expected`: the classes of the training set, for a test set.
-fn read_set(dir: &Path, size: usize, expected: Option<&[String]>) -> Result<ImageSet> {
+/// `expected`: the classes of the training set, for a test set.
+fn find_part(dir: &Path, expected: Option<&[String]>) -> Result<Files> {
     let folders: Vec<PathBuf> = entries(dir)?.into_iter().filter(|path| path.is_dir()).collect();
     if folders.is_empty() {
         return Err(Error::data(
@@ -51,6 +80,11 @@ fn read_set(dir: &Path, size: usize, expected: Option<&[String]>) -> Result<Imag
         labels.extend(vec![label as u32; found.len()]);
         paths.extend(found);
     }
+    Ok(Files { paths, labels, classes })
+}
+
+/// Mean and deviation are left empty.
+fn read_set(Files { paths, labels, classes }: Files, size: usize) -> Result<ImageSet> {
     let images: Vec<Result<Vec<u8>>> = paths.par_iter().map(|path| read_image(path, size)).collect();
     // Collected in two steps so that the first of several faults is the one reported.
     let images = images.into_iter().collect::<Result<Vec<_>>>()?.concat();
@@ -117,14 +151,27 @@ fn image_files(folder: &Path) -> Result<Vec<PathBuf>> {
 
 /// RGB bytes, `(size, size, 3)`.
 fn read_image(path: &Path, size: usize) -> Result<Vec<u8>> {
-    let reader = ImageReader::open(path).and_then(ImageReader::with_guessed_format);
-    let decoded = reader.map_err(Error::io("read", path))?.decode();
-    let image = decoded.map_err(|e| {
-        let reason = e.to_string();
-        let reason = reason.lines().next().unwrap_or_default().trim_end_matches('.');
-        Error::data(path, format!("cannot be read as an image ({reason}); replace it or move it away"))
-    })?;
-    let image = image.into_rgb8();
+    let image = decode(path)?;
     let (width, height) = image.dimensions();
     Ok(resize::image::<Rgb<u8>>(image.as_raw(), height as usize, width as usize, size))
+}
+
+/// The image in a file.
+pub fn decode(path: &Path) -> Result<RgbImage> {
+    Ok(open(path)?.decode().map_err(|e| no_image(path, &e))?.into_rgb8())
+}
+
+fn check_header(path: &Path) -> Result<()> {
+    open(path)?.into_dimensions().map(|_| ()).map_err(|e| no_image(path, &e))
+}
+
+fn open(path: &Path) -> Result<ImageReader<BufReader<File>>> {
+    let reader = ImageReader::open(path).and_then(ImageReader::with_guessed_format);
+    reader.map_err(Error::io("read", path))
+}
+
+fn no_image(path: &Path, error: &ImageError) -> Error {
+    let reason = error.to_string();
+    let reason = reason.lines().next().unwrap_or_default().trim_end_matches('.');
+    Error::data(path, format!("cannot be read as an image ({reason}); replace it or move it away"))
 }

@@ -2,12 +2,15 @@
 
 pub mod augment;
 mod cifar;
+pub mod colour;
 mod files;
 mod folder;
 mod idx;
 pub mod loader;
+pub mod pictures;
 pub mod resident;
 mod resize;
+pub mod resized_crop;
 pub mod split;
 mod synthetic;
 
@@ -22,7 +25,7 @@ pub const IMAGE_SIZES: std::ops::RangeInclusive<usize> = 8..=512;
 /// Numbers of training images that a request for the synthetic set may ask for.
 pub const SYNTHETIC_IMAGES: std::ops::RangeInclusive<usize> = 10..=1_000_000;
 
-/// Labelled images of one size, 8 bit a channel.
+/// Labelled images of one size, 8 bit a channel. [`ImageSet::new`] makes one of arrays.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ImageSet {
     /// `(N, height, width, channels)`, row-major, 0 to 255.
@@ -43,6 +46,47 @@ pub struct ImageSet {
 }
 
 impl ImageSet {
+    /// A set of a caller's own: `images` of `[height, width, channels]`, one after the other, and a label for each, which
+    /// is an index into `classes`. Mean and deviation are measured.
+    ///
+    /// ```
+    /// use oche::data::ImageSet;
+    /// let pixels = [[0; 8 * 8], [255; 8 * 8]].concat();
+    /// let set = ImageSet::new(pixels, vec![0, 1], [8, 8, 1], &["black", "white"])?;
+    /// assert_eq!((set.len(), set.mean[0], set.std[0]), (2, 0.5, 0.5));
+    /// # Ok::<(), oche::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Config`] if the lengths do not fit each other, a label names no class, images are neither grey nor RGB,
+    /// or there are fewer than two images or classes.
+    pub fn new(
+        images: Vec<u8>,
+        labels: Vec<u32>,
+        [height, width, channels]: [usize; 3],
+        classes: &[impl AsRef<str>],
+    ) -> Result<Self> {
+        let refuse = |what: String| Err(Error::config("data", what));
+        if height == 0 || width == 0 || !matches!(channels, 1 | 3) {
+            return refuse(format!("images of {height} x {width} x {channels} are neither grey nor RGB"));
+        }
+        let wanted = labels.len() * height * width * channels;
+        if images.len() != wanted {
+            let (found, count) = (images.len(), labels.len());
+            return refuse(format!("{count} images take {wanted} bytes, but {found} were given"));
+        }
+        if labels.len() < 2 || classes.len() < 2 {
+            let (images, classes) = (labels.len(), classes.len());
+            return refuse(format!("{images} images of {classes} classes; there must be two of both"));
+        }
+        if let Some(label) = labels.iter().find(|&&label| label as usize >= classes.len()) {
+            return refuse(format!("label {label} names none of {} classes", classes.len()));
+        }
+        let classes = classes.iter().map(|class| class.as_ref().to_owned()).collect();
+        let mut set = Self { images, labels, height, width, channels, classes, mean: vec![], std: vec![] };
+        (set.mean, set.std) = set.statistics();
+        Ok(set)
+    }
     /// Number of images.
     pub fn len(&self) -> usize {
         self.labels.len()
@@ -93,13 +137,27 @@ impl ImageSet {
 /// Training images, and test images if the source has them. Both share size, classes, mean and deviation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Dataset {
-    /// One of [`NAMES`].
+    /// One of [`NAMES`], or what a caller calls it.
     pub name: String,
     pub train: ImageSet,
     pub test: Option<ImageSet>,
 }
 
 impl Dataset {
+    /// A set of a caller's own; `test` is given the mean and deviation of `train`.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if the two differ in the size of their images or in their classes.
+    pub fn new(name: &str, train: ImageSet, test: Option<ImageSet>) -> Result<Self> {
+        let like = |set: &ImageSet| ([set.height, set.width, set.channels], set.classes.clone());
+        match test.as_ref().map(like) {
+            Some(other) if other != like(&train) => Err(Error::config(
+                "data",
+                "test images have another size or other classes than training images",
+            )),
+            _ => Ok(Self { name: name.into(), train, test }.standardise()),
+        }
+    }
     /// Measures mean and deviation on the training images and gives them to both parts.
     fn standardise(mut self) -> Self {
         let (mean, std) = self.train.statistics();
@@ -126,6 +184,16 @@ pub struct Request {
     pub train_images: Option<usize>,
 }
 
+/// The built-in set of ten drawn shapes and textures: `train_images` images of `size` x `size` pixels, within
+/// [`IMAGE_SIZES`] and [`SYNTHETIC_IMAGES`], and a fifth as many for testing.
+///
+/// # Errors
+/// [`Error::Config`] for a size or a number outside these.
+pub fn synthetic(size: usize, train_images: usize, seed: u64) -> Result<Dataset> {
+    let (image_size, train_images) = (Some(size), Some(train_images));
+    load(&Request { name: "synthetic".into(), dir: None, image_size, seed, train_images })
+}
+
 /// Loads a data set into memory.
 ///
 /// # Errors
@@ -150,7 +218,7 @@ pub fn load(request: &Request) -> Result<Dataset> {
         "idx" => idx::load(dir)?,
         _ => folder::load(dir, request.image_size.unwrap_or(32))?,
     };
-    check_use(&dataset, dir)?;
+    check_use(dataset.train.classes.len(), dataset.train.len(), dir)?;
     match request.image_size {
         Some(size) if [dataset.train.height, dataset.train.width] != [size; 2] => Ok(Dataset {
             train: resize::set(&dataset.train, size),
@@ -194,8 +262,7 @@ fn check(request: &Request) -> Result<()> {
 }
 
 /// A set to learn from has two classes and, to be split in two, two images.
-fn check_use(dataset: &Dataset, dir: &Path) -> Result<()> {
-    let (classes, images) = (dataset.train.classes.len(), dataset.train.len());
+fn check_use(classes: usize, images: usize, dir: &Path) -> Result<()> {
     if classes < 2 || images < 2 {
         let what = format!(
             "has {images} training image(s) of {classes} class(es); a search needs at least two of both"

@@ -1,4 +1,4 @@
-//! Resizing of images to a square.
+//! Resizing of images.
 
 use super::ImageSet;
 use image::imageops::{self, FilterType};
@@ -35,11 +35,20 @@ pub fn image<P>(bytes: &[u8], height: usize, width: usize, size: usize) -> Vec<u
 where
     P: Pixel<Subpixel = u8> + 'static,
 {
-    if [height, width] == [size; 2] {
+    to::<P>(bytes, [height, width], [size; 2])
+}
+
+/// One image of pixels `P`, of [height, width] `from`, resized to [height, width] `size`.
+pub fn to<P>(bytes: &[u8], from: [usize; 2], size: [usize; 2]) -> Vec<u8>
+where
+    P: Pixel<Subpixel = u8> + 'static,
+{
+    if from == size {
         return bytes.to_vec();
     }
+    let ([height, width], [rows, columns]) = (from, size.map(|side| side as u32));
     match ImageBuffer::<P, &[u8]>::from_raw(width as u32, height as u32, bytes) {
-        Some(source) => imageops::resize(&source, size as u32, size as u32, FILTER).into_raw(),
+        Some(source) => imageops::resize(&source, columns, rows, FILTER).into_raw(),
         None => unreachable!("an image has height x width x channels bytes"),
     }
 }

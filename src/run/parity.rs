@@ -9,6 +9,7 @@ use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::nn::{Adam, RunningStats, Sgd};
 use crate::search::{Hyper, Order, Pass, Searcher, Want};
+use crate::space::Space;
 use crate::space::Supernet;
 use crate::space::cnn::{CnnConfig, CnnSupernet};
 use crate::tape::ParamSet;
@@ -109,8 +110,7 @@ impl Golden<'_> {
         Ok(CnnConfig {
             channels: self.setting("channels")?,
             cells: self.setting("layers")?,
-            nodes: self.setting("nodes")?,
-            candidates: candidates.split(',').map(str::to_owned).collect(),
+            space: Space::published(self.setting("nodes")?, &candidates.split(',').collect::<Vec<_>>())?,
             classes: self.setting("classes")?,
             image_channels: images,
             stem_multiplier: self.setting("stem_multiplier")?,

@@ -7,7 +7,7 @@ use super::memory;
 use super::report;
 use crate::data::ImageSet;
 use crate::error::Result;
-use crate::search::{Order, Searcher};
+use crate::search::{Feed, Order, Searcher};
 use crate::space::Genotype;
 use crate::space::genotype::CellKind;
 use crate::space::network::{Network, NetworkConfig};
@@ -16,13 +16,13 @@ use std::path::Path;
 /// What runs, on what, with which settings.
 pub fn heading(
     config: &SearchConfig,
-    images: &ImageSet,
-    halves: &(Vec<usize>, Vec<usize>),
+    feed: &Feed,
     searcher: &Searcher,
     device: &str,
     folder: &Path,
 ) -> Result<Vec<String>> {
-    let (s, space) = (&config.search, &config.space);
+    let (s, space, images, halves) = (&config.search, &config.space, &feed.images, &feed.halves);
+    let unfused = searcher.net().unfused().join(", ");
     let order = match s.order {
         Order::First => "first order",
         Order::Second => "second order (unrolled, finite differences)",
@@ -41,13 +41,14 @@ pub fn heading(
             images.classes.len()
         ),
         format!(
-            "supernet  {}: C = {}, {} cells, {} nodes, {} candidates, {} weights",
+            "supernet  {}: C = {}, {} cells, {} nodes, {} candidates, {} weights{}",
             space.name,
             space.channels,
             space.cells,
             space.nodes,
             space.candidates.len(),
             searcher.weights.layout.count,
+            if unfused.is_empty() { unfused } else { format!("; not fused, for {unfused}") },
         ),
         format!("memory    {}", memory::planned(config, searcher, images)?),
         format!("search    {order}, {} epochs, batch {}, seed {}", s.epochs, s.batch_size, s.seed),

@@ -12,14 +12,13 @@ use super::progress::{EpochNumbers, Progress, StepNumbers, epoch_line};
 use super::report;
 use super::result;
 use super::state::{self, Position};
-use crate::data::augment::{Augment, Draw};
-use crate::data::loader::Batch;
-use crate::data::resident::Resident;
-use crate::data::{self, ImageSet, Request, loader, split};
+use crate::data::augment::Augment;
+use crate::data::{self, ImageSet, Request};
 use crate::device::{Device, profile};
 use crate::error::{Error, Result};
 use crate::nn::{Adam, Sgd, cosine};
-use crate::search::{Hyper, Searcher, finite};
+use crate::search::{Draws, Feed, Hyper, Searcher, finite};
+use crate::space::Space;
 use crate::space::cnn::{CnnConfig, CnnSupernet};
 use crate::tensor::DType;
 use std::fs::File;
@@ -32,11 +31,7 @@ pub struct SearchRun {
     folder: PathBuf,
     /// Keeps other searches out of the folder.
     _claim: Option<File>,
-    images: ImageSet,
-    /// The same on the device, if it is not the CPU.
-    resident: Option<Resident>,
-    /// Indices of the halves that train the weights and the alphas.
-    halves: (Vec<usize>, Vec<usize>),
+    feed: Feed,
     searcher: Searcher,
     /// Device and what it is called.
     device: (Device, String),
@@ -126,10 +121,8 @@ impl SearchRun {
     ) -> Result<Self> {
         let mut searcher = searcher.on(&device.0)?;
         searcher.graphs = config.run.graph;
-        let resident = || Resident::new(&images, &device.0, config.search.batch_size);
         Ok(Self {
-            resident: device.0.cuda().map(|_| resident()).transpose()?,
-            halves: split::split(images.len(), config.data.train_portion, config.search.seed),
+            feed: Feed::new(images, draws(&config), &device.0)?,
             metrics: JsonLines::open(&folder.join(folder::METRICS))?,
             alphas: JsonLines::open(&folder.join(folder::ALPHAS))?,
             progress: Progress::new(config.run.quiet),
@@ -138,7 +131,6 @@ impl SearchRun {
             config,
             folder,
             _claim: claim,
-            images,
             searcher,
             device,
             position,
@@ -153,8 +145,7 @@ impl SearchRun {
     /// Searches to the end, or to the first signal.
     pub fn run(mut self) -> Result<Outcome> {
         let (config, device) = (&self.config, &self.device.1);
-        for line in result::heading(config, &self.images, &self.halves, &self.searcher, device, &self.folder)?
-        {
+        for line in result::heading(config, &self.feed, &self.searcher, device, &self.folder)? {
             self.progress.line(&line);
         }
         // an epoch that the limit cut short was dropped from the files by resuming: it is reported again
@@ -172,14 +163,10 @@ impl SearchRun {
         if let Some(bytes) = profile::peak_resident() {
             self.progress.line(&format!("memory    {} resident at the peak", process::show(bytes)));
         }
-        let [height, width] = [self.images.height, self.images.width];
-        let text = result::write(
-            &self.folder,
-            &self.searcher.genotype()?,
-            &self.config,
-            [height, width],
-            &self.images,
-        )?;
+        let images = &self.feed.images;
+        let [height, width] = [images.height, images.width];
+        let text =
+            result::write(&self.folder, &self.searcher.genotype()?, &self.config, [height, width], images)?;
         let mut out = std::io::stdout().lock();
         // a reader that went away (search | head) has seen enough
         drop(std::io::Write::write_all(&mut out, text.as_bytes()));
@@ -187,7 +174,7 @@ impl SearchRun {
     }
 
     fn steps_per_epoch(&self) -> usize {
-        self.halves.0.len().div_ceil(self.config.search.batch_size)
+        self.feed.steps()
     }
 
     /// Steps of the whole run so far.
@@ -211,7 +198,7 @@ impl SearchRun {
         let (steps, weights) = (self.steps_per_epoch(), &self.config.weights);
         let (first, last) = (weights.learning_rate, weights.learning_rate_min);
         let learning_rate = cosine(first, last, epoch, self.config.search.epochs);
-        let order = split::epoch_order(&self.halves.0, self.config.search.seed, epoch as u64);
+        let order = self.feed.order(epoch);
         self.progress.start_epoch(epoch, self.config.search.epochs, steps, self.position.step);
         self.device.0.reset_peak();
         let before = self.position.images;
@@ -252,43 +239,28 @@ impl SearchRun {
 
     fn step(&mut self, order: &[usize], learning_rate: f64) -> Result<()> {
         let (start, Position { epoch, step, .. }) = (Instant::now(), self.position);
-        let search = &self.config.search;
-        let (size, seed) = (search.batch_size, search.seed);
-        let chosen = &order[step * size..((step + 1) * size).min(order.len())];
-        let drawn =
-            split::draw(&self.halves.1, size.min(self.halves.1.len()), seed, epoch as u64, step as u64);
-        let augment = augment(&self.config);
-        let (e, s) = (epoch as u64, 2 * step as u64);
-        let train = self.batch(chosen, Some((&augment, seed, e, s)))?;
-        let valid = self.batch(&drawn, Some((&augment, seed, e, s + 1)))?;
-        let report = self.searcher.step(search.order, &train, &valid, learning_rate);
+        let [train, valid] = self.feed.step(order, epoch, step)?;
+        let images = train.labels.count();
+        let report = self.searcher.step(self.config.search.order, &train, &valid, learning_rate);
         let report = report
             .map_err(at(|| format!("epoch {}, step {}", epoch + 1, step + 1)))
-            .map_err(|e| process::exhausted(e, &self.config, &self.searcher, &self.images))?;
+            .map_err(|e| process::exhausted(e, &self.config, &self.searcher, &self.feed.images))?;
         self.position.step += 1;
-        self.position.images += chosen.len();
+        self.position.images += images;
         self.position.correct += report.train_correct;
-        self.position.train_loss += report.train_loss * chosen.len() as f64;
-        self.position.valid_loss += report.valid_loss * chosen.len() as f64;
+        self.position.train_loss += report.train_loss * images as f64;
+        self.position.valid_loss += report.valid_loss * images as f64;
         self.metrics.append(&Row::Step {
             epoch,
             step,
             train_loss: report.train_loss,
-            train_accuracy: percent(report.train_correct, chosen.len()),
+            train_accuracy: percent(report.train_correct, images),
             valid_loss: report.valid_loss,
             seconds: start.elapsed().as_secs_f64(),
         })?;
         self.pace.0 += 1;
         self.show();
         Ok(())
-    }
-
-    /// The images `chosen`, where the search runs.
-    fn batch(&self, chosen: &[usize], augment: Option<Draw>) -> Result<Batch> {
-        match &self.resident {
-            Some(resident) => resident.batch(chosen, augment, self.config.precision()),
-            None => loader::batch(&self.images, chosen, augment, DType::F32),
-        }
     }
 
     fn show(&self) {
@@ -313,19 +285,19 @@ impl SearchRun {
     /// Loss and accuracy in percent over the validation half in evaluation mode; nothing if a signal came.
     fn validate(&mut self) -> Result<Option<(f64, f64)>> {
         let ((mut loss, mut correct), Position { epoch, step, .. }) = ((0.0, 0), self.position);
-        for chosen in self.halves.1.chunks(self.config.search.batch_size) {
+        for batch in self.feed.validation() {
             if interrupt::requested() {
                 return Ok(None);
             }
-            let batch = self.batch(chosen, None)?;
+            let batch = batch?;
             let place = || format!("epoch {}, validation after step {}", epoch + 1, step);
             let pass = self.searcher.evaluate(&batch).map_err(at(place))?;
             let mean = pass.loss()?;
             finite("validation", mean).map_err(at(place))?;
-            loss += mean * chosen.len() as f64;
+            loss += mean * batch.labels.count() as f64;
             correct += pass.correct()?;
         }
-        let count = self.halves.1.len();
+        let count = self.feed.halves.1.len();
         Ok(Some((loss / count as f64, percent(correct, count))))
     }
 
@@ -377,8 +349,7 @@ fn build(config: &SearchConfig, device: &Device) -> Result<(ImageSet, Searcher)>
     let mut net = CnnSupernet::new(&CnnConfig {
         channels: s.channels,
         cells: s.cells,
-        nodes: s.nodes,
-        candidates: s.candidates.clone(),
+        space: Space::published(s.nodes, &s.candidates)?,
         classes: images.classes.len(),
         image_channels: images.channels,
         stem_multiplier: s.stem_multiplier,
@@ -415,9 +386,16 @@ fn hyper(config: &SearchConfig) -> Hyper {
     }
 }
 
-fn augment(config: &SearchConfig) -> Augment {
+fn draws(config: &SearchConfig) -> Draws {
     let d = &config.data;
-    Augment { crop_padding: d.crop_padding, flip: d.flip, cutout: (d.cutout > 0).then_some(d.cutout) }
+    let cutout = (d.cutout > 0).then_some(d.cutout);
+    Draws {
+        train_portion: d.train_portion,
+        batch_size: config.search.batch_size,
+        seed: config.search.seed,
+        augment: Augment { crop_padding: d.crop_padding, flip: d.flip, cutout },
+        precision: config.precision(),
+    }
 }
 
 /// For `map_err`: says `where_` a value that is not finite came up.

@@ -11,7 +11,6 @@ use super::train_data::TrainData;
 use super::train_result::{self as result, Tested};
 use super::train_state::{self as state, Best, Position};
 use super::{folder, found, interrupt};
-use crate::data::augment::Augment;
 use crate::data::split;
 use crate::device::{Device, profile};
 use crate::error::{Error, Result};
@@ -241,9 +240,7 @@ impl TrainRun {
         let train = &self.config.train;
         let chosen = &order[step * train.batch_size..((step + 1) * train.batch_size).min(order.len())];
         let (e, s) = (epoch as u64, step as u64);
-        let augment = augment(&self.config);
-        let batch =
-            self.data.training_batch(chosen, (&augment, train.seed, e, s), self.config.precision())?;
+        let batch = self.data.training_batch(chosen, [train.seed, e, s], self.config.precision())?;
         let net = self.trainer.net();
         let draw = || net.draw_paths(drop, chosen.len(), [train.seed, e, s]);
         let factors = (drop > 0.0 && net.paths() > 0).then(draw).transpose()?;
@@ -355,8 +352,8 @@ fn build(config: &TrainConfig, genotype: &Genotype, device: &Device) -> Result<(
         kind: config.kind(),
         channels: config.network.channels,
         cells: config.network.cells,
-        classes: data.images.classes.len(),
-        image_channels: data.images.channels,
+        classes: data.classes,
+        image_channels: data.image[2],
         auxiliary: train.auxiliary_weight > 0.0,
         fused: device.cuda().is_none(), // what a step is planned to take depends on it
     };
@@ -377,11 +374,6 @@ fn schedule(config: &TrainConfig) -> Schedule {
         _ => Decay::Cosine { last: train.learning_rate_min },
     };
     Schedule { first: train.learning_rate, decay, epochs: train.epochs, warmup: train.warmup_epochs }
-}
-
-fn augment(config: &TrainConfig) -> Augment {
-    let d = &config.data;
-    Augment { crop_padding: d.crop_padding, flip: d.flip, cutout: (d.cutout > 0).then_some(d.cutout) }
 }
 
 #[cfg(test)]

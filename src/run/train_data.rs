@@ -1,97 +1,184 @@
 //! The images of a training: which train, which test, and batches of both where the training runs.
 
 use super::config::TrainConfig;
-use crate::data::augment::Draw;
+use crate::data::augment::{Augment, Draw};
+use crate::data::colour::Jitter;
 use crate::data::loader::{self, Batch};
+use crate::data::pictures::Pictures;
 use crate::data::resident::Resident;
-use crate::data::{self, ImageSet, Request, split};
+use crate::data::resized_crop::ResizedCrop;
+use crate::data::{self, Dataset, ImageSet, Request, split};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::tensor::DType;
+use std::path::Path;
 
 /// Images, and which of them are for what.
 pub struct TrainData {
-    /// The training images, of which a part may be held back for testing.
-    pub images: ImageSet,
-    /// The test images, unless they are held back.
-    test_images: Option<ImageSet>,
+    images: Images,
+    /// Height, width and channels that the network gets.
+    pub image: [usize; 3],
+    /// Number of classes.
+    pub classes: usize,
     /// Indices of the images that train.
     pub train: Vec<usize>,
     /// Indices of the images that test, in the set that has them.
     pub test: Vec<usize>,
-    /// The same on a device: images and test images.
-    resident: [Option<Resident>; 2],
 }
+
+/// The training images, of which a part may be held back for testing; the test images, unless they are held back.
+enum Images {
+    /// Of one size, in memory, a device's too.
+    Fixed { train: Held, test: Option<Held>, augment: Augment },
+    /// Whose crops are resized and coloured by the host and copied to the device.
+    Cropped { train: Pictures, test: Option<Pictures>, augment: ResizedCrop, device: Device },
+}
+
+/// A set, and the same on a device.
+struct Held(ImageSet, Option<Box<Resident>>);
 
 impl TrainData {
     /// Loads what `config` asks for. Fails with [`Error::Config`] if there are no images to test on, or if images do not
     /// suit the network.
     pub fn load(config: &TrainConfig) -> Result<Self> {
-        let d = &config.data;
-        let set = data::load(&Request {
-            name: d.name.clone(),
-            dir: (!d.dir.as_os_str().is_empty()).then(|| d.dir.clone()),
-            image_size: (d.image_size > 0).then_some(d.image_size),
-            seed: config.train.seed,
-            train_images: (d.name == "synthetic").then_some(d.train_images),
-        })?;
-        config.check_images([set.train.height, set.train.width])?;
-        let count = set.train.len();
-        let (train, test, test_images) = if d.valid_portion > 0.0 {
-            let (train, test) = split::split(count, 1.0 - d.valid_portion, config.train.seed);
-            (train, test, None)
-        } else {
-            let Some(test) = set.test.filter(|test| !test.is_empty()) else {
-                let what = "is 0, but this data set has no test images; hold a part of the training images back, such as 0.1";
-                return Err(Error::config("data.valid_portion", what));
-            };
-            ((0..count).collect(), (0..test.len()).collect(), Some(test))
-        };
-        if train.len() < 2 {
-            let what = format!("leaves {} of {count} images to train on, must leave at least 2", train.len());
-            return Err(Error::config("data.valid_portion", what));
+        if config.resized_crops() {
+            return Self::cropped(config);
         }
-        Ok(Self { images: set.train, test_images, train, test, resident: [None, None] })
+        let Dataset { train, test, .. } = read(config)?;
+        let (image, classes) = ([train.height, train.width, train.channels], train.classes.len());
+        let halves = halves(config, [train.len(), test.as_ref().map_or(0, ImageSet::len)])?;
+        let test = test.filter(|_| config.data.valid_portion == 0.0).map(|set| Held(set, None));
+        let images = Images::Fixed { train: Held(train, None), test, augment: augment(config) };
+        Self::new(config, images, (image, classes), halves)
     }
 
-    /// Copies the images to `device`, if it is not the CPU, for batches of `most` images at the most.
+    fn cropped(config: &TrainConfig) -> Result<Self> {
+        let d = &config.data;
+        let (size, (train, test)) = if d.name == "folder" {
+            ([if d.image_size > 0 { d.image_size } else { 32 }; 2], Pictures::folder(Path::new(&d.dir))?)
+        } else {
+            let set = read(config)?;
+            ([set.train.height, set.train.width], Pictures::both(set))
+        };
+        let (image, classes) = ([size[0], size[1], train.channels()], train.classes().len());
+        let halves = halves(config, [train.len(), test.as_ref().map_or(0, Pictures::len)])?;
+        let augment = ResizedCrop {
+            size,
+            least_area: d.crop_area,
+            flip: d.flip,
+            jitter: Jitter { factors: [d.jitter; 3], hue: d.hue },
+            cutout: cutout(config),
+        };
+        let test = test.filter(|_| d.valid_portion == 0.0);
+        let images = Images::Cropped { train, test, augment, device: Device::Cpu };
+        Self::new(config, images, (image, classes), halves)
+    }
+
+    fn new(
+        config: &TrainConfig,
+        images: Images,
+        (image, classes): ([usize; 3], usize),
+        (train, test): (Vec<usize>, Vec<usize>),
+    ) -> Result<Self> {
+        config.check_images([image[0], image[1]])?;
+        Ok(Self { images, image, classes, train, test })
+    }
+
+    /// Copies the images to `device`, if it is not the CPU, for batches of `most` images at the most; or has them copied
+    /// batch by batch.
     pub fn put_on(&mut self, device: &Device, most: usize) -> Result<()> {
-        if device.cuda().is_some() {
-            let there = |set: &ImageSet| Resident::new(set, device, most);
-            self.resident = [Some(there(&self.images)?), self.test_images.as_ref().map(there).transpose()?];
+        match &mut self.images {
+            Images::Fixed { train, test, .. } if device.cuda().is_some() => {
+                for held in std::iter::once(train).chain(test) {
+                    held.1 = Some(Box::new(Resident::new(&held.0, device, most)?));
+                }
+            }
+            Images::Fixed { .. } => {}
+            Images::Cropped { device: to, .. } => *to = device.clone(),
         }
         Ok(())
     }
 
-    /// The training images `chosen`, changed at random.
-    pub fn training_batch(&self, chosen: &[usize], draw: Draw, dtype: DType) -> Result<Batch> {
-        batch(&self.images, self.resident[0].as_ref(), chosen, Some(draw), dtype)
-    }
-
-    /// The test images `chosen`, as they are.
-    pub fn test_batch(&self, chosen: &[usize], dtype: DType) -> Result<Batch> {
-        match &self.test_images {
-            Some(test) => batch(test, self.resident[1].as_ref(), chosen, None, dtype),
-            None => batch(&self.images, self.resident[0].as_ref(), chosen, None, dtype),
+    /// The training images `chosen`, changed at random by (seed, epoch, step).
+    pub fn training_batch(&self, chosen: &[usize], draw: [u64; 3], dtype: DType) -> Result<Batch> {
+        let [seed, epoch, step] = draw;
+        match &self.images {
+            Images::Fixed { train, augment, .. } => {
+                train.batch(chosen, Some((augment, seed, epoch, step)), dtype)
+            }
+            Images::Cropped { train, augment, device, .. } => {
+                train.training_batch(chosen, (augment, seed, epoch, step))?.on(device, dtype)
+            }
         }
     }
 
-    /// Bytes of all images.
-    pub fn bytes(&self) -> usize {
-        let sets = std::iter::once(&self.images).chain(&self.test_images);
-        sets.map(super::memory::of_images).sum()
+    /// The test images `chosen`, as they are, or their central parts.
+    pub fn test_batch(&self, chosen: &[usize], dtype: DType) -> Result<Batch> {
+        match &self.images {
+            Images::Fixed { train, test, .. } => test.as_ref().unwrap_or(train).batch(chosen, None, dtype),
+            Images::Cropped { train, test, augment, device } => {
+                test.as_ref().unwrap_or(train).test_batch(chosen, augment)?.on(device, dtype)
+            }
+        }
+    }
+
+    /// Bytes of all images that lie where a training on `device` runs.
+    pub fn bytes(&self, device: &Device) -> usize {
+        match &self.images {
+            Images::Fixed { train, test, .. } => {
+                std::iter::once(train).chain(test).map(|held| super::memory::of_images(&held.0)).sum()
+            }
+            Images::Cropped { train, test, .. } if device.cuda().is_none() => {
+                std::iter::once(train).chain(test).map(Pictures::bytes).sum()
+            }
+            Images::Cropped { .. } => 0,
+        }
     }
 }
 
-fn batch(
-    images: &ImageSet,
-    resident: Option<&Resident>,
-    chosen: &[usize],
-    draw: Option<Draw>,
-    dtype: DType,
-) -> Result<Batch> {
-    match resident {
-        Some(resident) => resident.batch(chosen, draw, dtype),
-        None => loader::batch(images, chosen, draw, DType::F32),
+impl Held {
+    fn batch(&self, chosen: &[usize], draw: Option<Draw>, dtype: DType) -> Result<Batch> {
+        match &self.1 {
+            Some(resident) => resident.batch(chosen, draw, dtype),
+            None => loader::batch(&self.0, chosen, draw, DType::F32),
+        }
     }
+}
+
+fn read(config: &TrainConfig) -> Result<Dataset> {
+    let d = &config.data;
+    data::load(&Request {
+        name: d.name.clone(),
+        dir: (!d.dir.as_os_str().is_empty()).then(|| d.dir.clone()),
+        image_size: (d.image_size > 0).then_some(d.image_size),
+        seed: config.train.seed,
+        train_images: (d.name == "synthetic").then_some(d.train_images),
+    })
+}
+
+/// Indices of the images that train and that test, of so many training and test images.
+fn halves(config: &TrainConfig, [count, tests]: [usize; 2]) -> Result<(Vec<usize>, Vec<usize>)> {
+    let portion = config.data.valid_portion;
+    let (train, test) = match (portion > 0.0, tests) {
+        (true, _) => split::split(count, 1.0 - portion, config.train.seed),
+        (false, 0) => {
+            let what = "is 0, but this data set has no test images; hold a part of the training images back, such as 0.1";
+            return Err(Error::config("data.valid_portion", what));
+        }
+        (false, tests) => ((0..count).collect(), (0..tests).collect()),
+    };
+    if train.len() < 2 {
+        let what = format!("leaves {} of {count} images to train on, must leave at least 2", train.len());
+        return Err(Error::config("data.valid_portion", what));
+    }
+    Ok((train, test))
+}
+
+fn augment(config: &TrainConfig) -> Augment {
+    let d = &config.data;
+    Augment { crop_padding: d.crop_padding, flip: d.flip, cutout: cutout(config) }
+}
+
+fn cutout(config: &TrainConfig) -> Option<usize> {
+    (config.data.cutout > 0).then_some(config.data.cutout)
 }

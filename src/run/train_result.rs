@@ -36,23 +36,20 @@ pub fn heading(
     device: &str,
     folder: &Path,
 ) -> Result<Vec<String>> {
-    let (network, train, images) = (&config.network, &config.train, &data.images);
+    let (network, train, [height, width, channels]) = (&config.network, &config.train, data.image);
     let count = trainer.weights.layout.count;
-    let size = [images.height, images.width, images.channels];
-    let (_, peak) = trainer.plan(train.batch_size, size)?;
+    let (_, peak) = trainer.plan(train.batch_size, data.image)?;
     // weights and momentum stay
-    let bytes = needed(&trainer.device(), peak + 2 * count * size_of::<f32>(), data.bytes());
+    let place = trainer.device();
+    let bytes = needed(&place, peak + 2 * count * size_of::<f32>(), data.bytes(&place));
     Ok(vec![
         format!("device    {device}"),
         format!(
-            "data      {}: {} images to train, {} to test, of {} x {} x {}, {} classes",
+            "data      {}: {} images to train, {} to test, of {height} x {width} x {channels}, {} classes",
             config.data.name,
             data.train.len(),
             data.test.len(),
-            images.height,
-            images.width,
-            images.channels,
-            images.classes.len()
+            data.classes
         ),
         format!("cells     {}", network.genotype),
         format!(
@@ -80,6 +77,9 @@ fn settings(config: &TrainConfig) -> String {
         (train.auxiliary_weight > 0.0, format!("auxiliary weight {}", train.auxiliary_weight)),
         (train.drop_path > 0.0, format!("drop path to {}", train.drop_path)),
         (train.label_smoothing > 0.0, format!("label smoothing {}", train.label_smoothing)),
+        (config.resized_crops(), format!("crops of {} to 1 resized", data.crop_area)),
+        (config.resized_crops() && data.jitter > 0.0, format!("colours by {}", data.jitter)),
+        (config.resized_crops() && data.hue > 0.0, format!("hue by {}", data.hue)),
         (data.cutout > 0, format!("cutout {}", data.cutout)),
     ] {
         if on {

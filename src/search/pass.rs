@@ -145,7 +145,7 @@ pub(super) fn phantom_scene(
     };
     let exact = dtype.exact();
     let weights = phantom(Shape::from([net.layout().count]), exact);
-    let shape = |k: &CellKind| phantom(Shape::from([k.edges, k.candidates.len()]), exact);
+    let shape = |k: &CellKind| phantom(Shape::from(k.shape()), exact);
     let alphas = net.kinds().iter().map(shape).collect();
     (batch, weights, alphas, RunningStats::new(net.norms(), DType::F32))
 }

@@ -92,7 +92,7 @@ impl Workload {
     /// Bytes of weights, momentum, running statistics, alphas with Adam's moments, and two batches.
     fn held(&self, net: &dyn Supernet) -> usize {
         let running: usize = net.norms().iter().map(|(_, channels)| 2 * channels).sum();
-        let alphas: usize = net.kinds().iter().map(|k| 3 * k.edges * k.candidates.len()).sum();
+        let alphas: usize = net.kinds().iter().map(|k| 3 * k.shape().iter().product::<usize>()).sum();
         let [height, width, channels] = self.image;
         let batches = 2 * self.batch * (height * width * channels + 1);
         (2 * net.layout().count + running + alphas + batches) * DType::F32.size()

@@ -9,7 +9,7 @@ use crate::device::random::{Purpose, stream};
 use crate::device::{Device, profile};
 use crate::error::{Error, Result};
 use crate::nn::{Adam, AdamState, RunningStats, Scalar, Sgd, global_norm};
-use crate::space::{Genotype, Supernet};
+use crate::space::{CellKind, Genotype, Supernet};
 use crate::tape::ParamSet;
 use crate::tensor::{DType, Shape, Tensor};
 use rand_distr::{Distribution, StandardNormal};
@@ -40,6 +40,10 @@ impl Default for Hyper {
     }
 }
 
+/// The alpha of an element that stands for no candidate. Its weight and its gradient are 0 in any precision, and no
+/// number of Adam's steps gets it near the others.
+const NOTHING: f64 = -1e9;
+
 /// What a search changes: weights, running statistics, alphas and the state of both optimisers.
 pub struct Searcher {
     net: Box<dyn Supernet>,
@@ -47,7 +51,7 @@ pub struct Searcher {
     pub weights: ParamSet,
     pub momentum: Tensor,
     pub running: RunningStats,
-    /// One (edges, candidates) a cell kind.
+    /// One (edges, candidates) a cell kind, of the shape [`CellKind::shape`](crate::space::CellKind::shape).
     pub alphas: Vec<Tensor>,
     pub adam: Vec<AdamState>,
     /// Whether a device captures its steps and runs them again as graphs.
@@ -100,11 +104,14 @@ impl Searcher {
         let mut rng = stream(seed, Purpose::Alphas, 0, 0);
         let mut alphas = Vec::new();
         for kind in net.kinds() {
-            let shape = [kind.edges, kind.candidates.len()];
+            let shape = kind.shape();
             let draw = || -> f64 {
                 hyper.alpha_init * <StandardNormal as Distribution<f64>>::sample(&StandardNormal, &mut rng)
             };
-            let values: Vec<f64> = std::iter::repeat_with(draw).take(shape[0] * shape[1]).collect();
+            let mut values: Vec<f64> = std::iter::repeat_with(draw).take(shape[0] * shape[1]).collect();
+            for (row, names) in values.chunks_exact_mut(shape[1].max(1)).zip(&kind.candidates) {
+                row[names.len()..].fill(NOTHING);
+            }
             alphas.push(Tensor::from_f64(shape, &values, dtype)?);
         }
         Ok(Self {
@@ -236,12 +243,14 @@ impl Searcher {
         Pass::evaluate(&*self.net, (&self.weights.flat, &self.alphas), batch, &mut self.running)
     }
 
-    /// softmax(alpha), one matrix a cell kind, one row an edge.
+    /// softmax(alpha), one matrix a cell kind, one row an edge, which has its candidates and no more.
     pub fn edge_weights(&self) -> Result<Vec<Vec<Vec<f64>>>> {
-        let rows = |a: &Tensor| {
-            Ok(a.to_host()?.to_f64().chunks_exact(a.shape().last()).map(softmax).collect::<Vec<_>>())
+        let rows = |(a, kind): (&Tensor, &CellKind)| {
+            let values = a.to_host()?.to_f64();
+            let rows = values.chunks_exact(a.shape().last()).zip(&kind.candidates);
+            Ok(rows.map(|(row, names)| softmax(&row[..names.len()])).collect::<Vec<_>>())
         };
-        self.alphas.iter().map(rows).collect()
+        self.alphas.iter().zip(self.net.kinds()).map(rows).collect()
     }
 
     /// The architecture that the alphas stand for now.

@@ -1,9 +1,11 @@
 //! Candidate operations of the DARTS convolutional space, under their published names and weight names.
 //!
-//! Each ends in a batch norm or is an identity. To add one: a struct with a `forward`, and a line in [`build`] and in
-//! `genotype::CANDIDATES`. Sources: section 3.1 and appendix of arXiv 1806.09055; `conv_7x1_1x7` and `sep_conv_7x7`
+//! Each ends in a batch norm or is an identity. One more of the kind is a [`Candidate`] and the
+//! [`Operation`](super::Operation) that builds it, which a space takes as it takes these; `examples/own_operation.rs`
+//! has one. A published one is a struct here and a line in `build` and in `genotype::CANDIDATES`. Sources: section 3.1 and appendix of arXiv 1806.09055; `conv_7x1_1x7` and `sep_conv_7x7`
 //! from NASNet (arXiv 1707.07012).
 
+use super::genotype::CANDIDATES;
 use crate::error::{Error, Result};
 use crate::nn::{Context, Conv2d, Norm};
 use crate::ops::concat::Concat;
@@ -12,6 +14,7 @@ use crate::ops::pointwise::{Relu, Scale};
 use crate::ops::pool::{AvgPool, MaxPool};
 use crate::ops::subsample::{Phase, Subsample};
 use crate::ops::window::Window;
+use crate::suggest;
 use crate::tape::{Builder, Var};
 
 /// A node's value, and its relu once somebody asked for it: candidates share it.
@@ -45,7 +48,8 @@ pub struct Term {
 }
 
 impl Term {
-    fn new(value: Var, norm: Option<Norm>) -> Self {
+    /// `value`, with the batch norm that ends a candidate left to whoever sums it up.
+    pub fn new(value: Var, norm: Option<Norm>) -> Self {
         Self { value, norm }
     }
     pub fn normalised(self, cx: &mut Context) -> Result<Var> {
@@ -75,7 +79,7 @@ impl Fused {
     }
 }
 
-/// An operation on one edge.
+/// An operation on one edge. Of its input, (N, H, W, C), it makes (N, H / stride, W / stride, C).
 pub trait Candidate: std::fmt::Debug {
     /// The contribution of `input`, or `None` if it is zero whatever the input (`none`).
     fn forward(&self, cx: &mut Context, input: &mut State) -> Result<Option<Term>>;
@@ -102,8 +106,8 @@ pub struct Place {
     pub pool_norm: bool,
 }
 
-/// Builds the candidate called `name`; its weights are named below the builder's prefix.
-pub fn build(b: &mut Builder, name: &str, place: Place) -> Result<Box<dyn Candidate>> {
+/// Builds the published candidate called `name`; its weights are named below the builder's prefix.
+pub(super) fn build(b: &mut Builder, name: &str, place: Place) -> Result<Box<dyn Candidate>> {
     let Place { channels, stride, affine, .. } = place;
     Ok(match name {
         "none" => Box::new(Zero),
@@ -117,14 +121,14 @@ pub fn build(b: &mut Builder, name: &str, place: Place) -> Result<Box<dyn Candid
         "dil_conv_3x3" => Box::new(DilConv::new(b, 3, place)),
         "dil_conv_5x5" => Box::new(DilConv::new(b, 5, place)),
         "conv_7x1_1x7" => Box::new(Conv7x1::new(b, place)),
-        other => {
-            let what = format!(
-                "unknown candidate operation {other}; known are {}",
-                super::genotype::CANDIDATES.join(", ")
-            );
-            return Err(Error::config("space.candidates", what));
-        }
+        other => return Err(unknown(other)),
     })
+}
+
+/// That there is no published operation called `name`.
+pub(super) fn unknown(name: &str) -> Error {
+    let hint = suggest::hint(name, CANDIDATES);
+    Error::config("space.candidates", format!("unknown candidate operation {name:?}; {hint}"))
 }
 
 /// Contributes nothing and costs nothing.

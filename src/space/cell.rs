@@ -1,6 +1,7 @@
 //! A search cell: two preprocessed inputs, nodes that sum mixed edges, and the concatenation of the nodes.
 
-use super::candidate::{Candidate, FactorizedReduce, Place, ReluConvBn, State, Term, build};
+use super::candidate::{Candidate, FactorizedReduce, Place, ReluConvBn, State, Term};
+use super::operation::Operation;
 use crate::error::Result;
 use crate::nn::{Context, Norm, NormMode};
 use crate::ops::concat::Concat;
@@ -94,6 +95,8 @@ pub struct SearchCell {
     /// Candidates of each edge, in order of (node, input).
     edges: Vec<Vec<Box<dyn Candidate>>>,
     nodes: usize,
+    /// Columns of the mixing weights: the candidates of the edge that has most.
+    width: usize,
     /// The same at once, if every candidate can be part of it.
     fused: Option<FusedCell>,
 }
@@ -107,14 +110,14 @@ struct FusedCell {
 }
 
 impl FusedCell {
-    fn new(edges: &[Vec<Box<dyn Candidate>>], nodes: usize) -> Option<Self> {
+    fn new(edges: &[Vec<Box<dyn Candidate>>], nodes: usize, width: usize) -> Option<Self> {
         let (mut candidates, mut weights, mut norms) = (vec![], vec![], vec![]);
         let ends = (0..nodes).flat_map(|node| (0..node + 2).map(move |from| (from, node)));
         for (edge, ((from, node), ops)) in ends.zip(edges).enumerate() {
             for (k, op) in ops.iter().enumerate() {
                 let fused = op.fused()?;
                 let Some(kind) = fused.kind else { continue };
-                let entry = edge * ops.len() + k;
+                let entry = edge * width + k;
                 candidates.push(mixed_cell::Candidate { from, node, entry, kind });
                 weights.extend(fused.weights);
                 norms.extend(fused.norms);
@@ -144,25 +147,36 @@ impl FusedCell {
 }
 
 impl SearchCell {
-    pub fn new(b: &mut Builder, shape: CellShape, candidates: &[String]) -> Result<Self> {
+    /// `candidates` has a list for each edge, in order of (node, input).
+    pub fn new(b: &mut Builder, shape: CellShape, candidates: &[Vec<Operation>]) -> Result<Self> {
         let CellShape { inputs, channels, nodes, reduction, after_reduction } = shape;
         let preprocess = Preprocess::pair(b, inputs, channels, after_reduction, false)?;
         let mut edges = Vec::new();
-        for input in (0..nodes).flat_map(|node| 0..node + 2) {
+        for (input, list) in (0..nodes).flat_map(|node| 0..node + 2).zip(candidates) {
             let stride = if reduction && input < 2 { 2 } else { 1 };
             let place = Place { channels, stride, affine: false, pool_norm: true };
             let edge = b.within(format!("_ops.{}", edges.len()), |b| -> Result<Vec<_>> {
-                let one =
-                    |(k, name): (usize, &String)| b.within(format!("_ops.{k}"), |b| build(b, name, place));
-                candidates.iter().enumerate().map(one).collect()
+                let one = |(k, operation): (usize, &Operation)| {
+                    b.within(format!("_ops.{k}"), |b| operation.build(b, place))
+                };
+                list.iter().enumerate().map(one).collect()
             })?;
             edges.push(edge);
         }
-        let fused = FusedCell::new(&edges, nodes);
-        Ok(Self { preprocess, edges, nodes, fused })
+        let width = edges.iter().map(Vec::len).max().unwrap_or(0);
+        let fused = FusedCell::new(&edges, nodes, width);
+        Ok(Self { preprocess, edges, nodes, width, fused })
     }
 
-    /// The concatenated nodes. `mix` holds the candidates' weights, (edges, candidates).
+    /// Which of the `candidates` that it was built with keep the cell from being computed as one operation: those
+    /// without a fused form, and a caller's own, whose norms may not follow each other.
+    pub fn unfused<'a>(&self, candidates: &'a [Vec<Operation>]) -> Vec<&'a Operation> {
+        let all = candidates.iter().flatten().zip(self.edges.iter().flatten());
+        let apart = all.filter(|(operation, built)| built.fused().is_none() || operation.is_own());
+        if self.fused.is_some() { Vec::new() } else { apart.map(|(operation, _)| operation).collect() }
+    }
+
+    /// The concatenated nodes. `mix` holds the candidates' weights, (edges, most candidates).
     pub fn forward(&self, cx: &mut Context, inputs: [Var; 2], mix: Var) -> Result<Var> {
         let [first, second] = &self.preprocess;
         let inputs = [first.forward(cx, inputs[0])?, second.forward(cx, inputs[1])?];
@@ -176,7 +190,7 @@ impl SearchCell {
             for state in &mut states {
                 for (k, candidate) in self.edges[edge].iter().enumerate() {
                     if let Some(term) = candidate.forward(cx, state)? {
-                        terms.push((edge * self.edges[edge].len() + k, term));
+                        terms.push((edge * self.width + k, term));
                     }
                 }
                 edge += 1;

@@ -3,8 +3,10 @@
 //! Stem: 3 x 3 convolution to `stem_multiplier` C channels and an affine batch norm. Cells at L/3 and 2L/3 halve the
 //! image and double the channels. Head: global average pool and a linear layer.
 
-use super::cell::{CellShape, SearchCell, edges};
-use super::discretise::discretise;
+use super::cell::{CellShape, SearchCell};
+use super::discretise::discretise_by_edge;
+use super::operation::Operation;
+use super::search_space::{CELLS, Space};
 use super::supernet::{CellKind, Supernet};
 use super::{Genotype, genotype};
 use crate::error::{Error, Result};
@@ -16,22 +18,22 @@ use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 
-/// Size of the supernet.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Space and size of the supernet.
+#[derive(Clone, Debug)]
 pub struct CnnConfig {
     /// Channels of the first cells, C.
     pub channels: usize,
     /// Number of cells, L.
     pub cells: usize,
-    /// Intermediate nodes of a cell.
-    pub nodes: usize,
-    pub candidates: Vec<String>,
+    /// What its cells can become.
+    pub space: Space,
     pub classes: usize,
     /// Channels of the images.
     pub image_channels: usize,
     /// The stem has this many times C channels.
     pub stem_multiplier: usize,
-    /// Use the fused operations; without, every operation is one of its own: slower, larger, the reference.
+    /// Use the fused operations; without, every operation is one of its own: slower, larger, the reference. A cell with a
+    /// candidate that has no fused form runs that way in any case, see [`Supernet::unfused`].
     pub fused: bool,
     /// Cells that keep only their result and run again in the pullback: the same numbers in less memory.
     pub recomputed: Vec<usize>,
@@ -40,12 +42,10 @@ pub struct CnnConfig {
 impl Default for CnnConfig {
     /// The published search on CIFAR-10: C = 16, 8 cells, 4 nodes, 8 candidates.
     fn default() -> Self {
-        let candidates = genotype::CANDIDATES[..8].iter().map(|c| c.to_string()).collect();
         Self {
             channels: 16,
             cells: 8,
-            nodes: 4,
-            candidates,
+            space: Space::darts(4),
             classes: 10,
             image_channels: 3,
             stem_multiplier: 3,
@@ -90,44 +90,43 @@ pub struct CnnSupernet {
     kinds: Vec<CellKind>,
     nodes: usize,
     fused: bool,
+    unfused: Vec<String>,
     layout: Arc<Layout>,
     norms: Vec<(String, usize)>,
 }
 
 impl CnnSupernet {
     pub fn new(config: &CnnConfig) -> Result<Self> {
-        let CnnConfig { channels, cells: count, nodes, candidates, .. } = config;
-        if candidates.is_empty() || *channels == 0 || *count == 0 || *nodes == 0 || config.classes == 0 {
-            return Err(Error::config(
-                "space",
-                "channels, cells, nodes, candidates and classes must be at least one",
-            ));
+        let CnnConfig { channels, cells: count, space, .. } = config;
+        if *channels == 0 || *count == 0 || config.classes == 0 {
+            return Err(Error::config("space", "channels, cells and classes must be at least one"));
         }
-        if candidates.iter().all(|c| c == "none") {
-            return Err(Error::config(
-                "space.candidates",
-                "only none leaves nothing to search; add an operation",
-            ));
-        }
+        space.check()?;
+        let nodes = space.nodes();
         let mut b = Builder::default();
         let stem_channels = config.stem_multiplier * channels;
         let stem = Stem::new(&mut b, config.image_channels, stem_channels);
         let (mut inputs, mut c, mut after_reduction) = ([stem_channels; 2], *channels, false);
-        let mut cells = Vec::with_capacity(*count);
+        let (mut cells, mut unfused) = (Vec::with_capacity(*count), Vec::<String>::new());
         for layer in 0..*count {
             let reduction = is_reduction(layer, *count);
             c *= if reduction { 2 } else { 1 };
-            let shape = CellShape { inputs, channels: c, nodes: *nodes, reduction, after_reduction };
-            let first = b.params();
+            let shape = CellShape { inputs, channels: c, nodes, reduction, after_reduction };
+            let (first, kind) = (b.params(), usize::from(reduction));
+            let candidates = space.edges(CELLS[kind]);
             let cell = b.within(format!("cells.{layer}"), |b| SearchCell::new(b, shape, candidates))?;
-            cells.push(Rc::new(Layer { cell, kind: usize::from(reduction), weights: first..b.params() }));
+            for name in cell.unfused(candidates).into_iter().map(Operation::name) {
+                if config.fused && !unfused.iter().any(|known| known == name) {
+                    unfused.push(name.to_owned());
+                }
+            }
+            cells.push(Rc::new(Layer { cell, kind, weights: first..b.params() }));
             (inputs, after_reduction) = ([inputs[1], nodes * c], reduction);
         }
         let classifier = Linear::new(&mut b, "classifier", inputs[1], config.classes);
-        let kind = |name: &str| CellKind {
-            name: name.to_owned(),
-            edges: edges(*nodes),
-            candidates: candidates.clone(),
+        let kind = |cell: genotype::CellKind| CellKind {
+            name: cell.name().into(),
+            candidates: space.candidates(cell),
         };
         let (layout, norms) = b.finish();
         Ok(Self {
@@ -135,9 +134,10 @@ impl CnnSupernet {
             cells,
             recomputed: config.recomputed.clone(),
             classifier,
-            kinds: vec![kind("normal"), kind("reduce")],
-            nodes: *nodes,
+            kinds: CELLS.map(kind).to_vec(),
+            nodes,
             fused: config.fused,
+            unfused,
             layout,
             norms,
         })
@@ -241,8 +241,12 @@ impl Supernet for CnnSupernet {
     fn recomputed(&self) -> &[usize] {
         &self.recomputed
     }
+    fn unfused(&self) -> &[String] {
+        &self.unfused
+    }
     fn genotype(&self, weights: &[Vec<Vec<f64>>]) -> Result<Genotype> {
-        let genes = |kind: usize| discretise(&weights[kind], &self.kinds[kind].candidates, self.nodes);
+        let genes =
+            |kind: usize| discretise_by_edge(&weights[kind], &self.kinds[kind].candidates, self.nodes);
         let concat: Vec<usize> = (2..2 + self.nodes).collect();
         Ok(Genotype {
             normal: genes(0)?,

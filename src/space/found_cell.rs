@@ -1,8 +1,9 @@
 //! A cell of a found network: two chosen operations a node, with scale and shift in every batch norm.
 
 use super::Gene;
-use super::candidate::{Candidate, Place, State, build, zero};
+use super::candidate::{Candidate, Place, State, zero};
 use super::cell::Preprocess;
+use super::operation::Operations;
 use crate::error::Result;
 use crate::nn::{Context, Norm, NormMode};
 use crate::ops::concat::{ChannelSlice, Concat};
@@ -105,14 +106,19 @@ impl Fused {
 }
 
 impl FoundCell {
-    pub fn new(b: &mut Builder, (genes, concat): (&[Gene], &[usize]), site: Site) -> Result<Self> {
+    pub fn new(
+        b: &mut Builder,
+        (genes, concat): (&[Gene], &[usize]),
+        operations: &Operations,
+        site: Site,
+    ) -> Result<Self> {
         let Site { inputs, channels, reduction, after_reduction, paths } = site;
         let preprocess = Preprocess::pair(b, inputs, channels, after_reduction, true)?;
         let concat = concat.to_vec();
         let mut cell = Self { preprocess, edges: Vec::new(), concat, reduction, paths, fused: None };
         for (i, gene) in genes.iter().enumerate() {
             let place = Place { channels, stride: cell.stride(gene.input), affine: true, pool_norm: false };
-            let op = b.within(format!("_ops.{i}"), |b| build(b, &gene.op, place))?;
+            let op = b.within(format!("_ops.{i}"), |b| operations.get(&gene.op)?.build(b, place))?;
             let path = op.may_be_dropped().then_some(cell.paths);
             cell.paths += usize::from(path.is_some());
             cell.edges.push(Edge { input: gene.input, op, path });

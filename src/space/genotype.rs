@@ -53,7 +53,7 @@ impl CellKind {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Gene {
-    /// Published candidate name, one of [`CANDIDATES`].
+    /// Name of the operation: one of [`CANDIDATES`], or of a caller's own.
     pub op: String,
     /// State read: 0 = output of the cell before the previous one, 1 = of the previous cell, `2 + i` = node `i`.
     pub input: usize,
@@ -100,15 +100,23 @@ impl Genotype {
         self.genes(kind).len() / 2
     }
 
-    /// Checks that both cells can be built.
+    /// Checks that both cells can be built of published operations.
+    ///
+    /// # Errors
+    /// As [`Self::validate_for`] of [`CANDIDATES`].
+    pub fn validate(&self) -> Result<()> {
+        self.validate_for(&CANDIDATES)
+    }
+
+    /// Checks that both cells can be built of the operations `known`.
     ///
     /// # Errors
     /// [`Error::Genotype`] if a cell has no node, an odd number of genes or more than [`MAX_NODES`] nodes, a gene
     /// reads a state that is not earlier or names an unknown operation, or a concat is empty, repeats a node or
     /// names one that is not there.
-    pub fn validate(&self) -> Result<()> {
+    pub fn validate_for(&self, known: &[&str]) -> Result<()> {
         for kind in [CellKind::Normal, CellKind::Reduce] {
-            validate_genes(kind.name(), self.genes(kind))?;
+            validate_genes(kind.name(), self.genes(kind), known)?;
             validate_concat(kind.name(), self.concat(kind), self.nodes(kind))?;
         }
         Ok(())
@@ -134,11 +142,14 @@ impl Genotype {
     /// # Errors
     /// [`Error::Genotype`] if the text is not such JSON (with line and column) or [`Self::validate`] refuses it.
     pub fn from_json(text: &str) -> Result<Self> {
-        let genotype: Self = serde_json::from_str(text)
-            .map_err(|e| Error::genotype(format!("not a genotype in JSON: {e}")))?;
+        let genotype = from_json_unchecked(text)?;
         genotype.validate()?;
         Ok(genotype)
     }
+}
+
+fn from_json_unchecked(text: &str) -> Result<Genotype> {
+    serde_json::from_str(text).map_err(|e| Error::genotype(format!("not a genotype in JSON: {e}")))
 }
 
 /// Reads a genotype from text in either form: JSON (begins with a brace) or the published Python syntax.
@@ -146,8 +157,18 @@ impl Genotype {
 /// # Errors
 /// [`Error::Genotype`] saying where the text stops being a genotype, or what [`Genotype::validate`] refuses.
 pub fn parse_any(text: &str) -> Result<Genotype> {
+    let genotype = parse_unchecked(text)?;
+    genotype.validate()?;
+    Ok(genotype)
+}
+
+/// The same of whatever operations and states.
+pub(super) fn parse_unchecked(text: &str) -> Result<Genotype> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    if text.trim_start().starts_with('{') { Genotype::from_json(text) } else { text.parse() }
+    match text.trim_start().starts_with('{') {
+        true => from_json_unchecked(text),
+        false => super::notation::parse_unchecked(text),
+    }
 }
 
 /// Reads a genotype file in either form of [`parse_any`].
@@ -173,7 +194,7 @@ pub fn read(path: &Path) -> Result<Genotype> {
 }
 
 /// Checks one cell's genes; `cell` names it in the message.
-fn validate_genes(cell: &str, genes: &[Gene]) -> Result<()> {
+fn validate_genes(cell: &str, genes: &[Gene], known: &[&str]) -> Result<()> {
     let refuse = |what: String| Err(Error::genotype(format!("{cell} cell: {what}")));
     if genes.is_empty() {
         return refuse("has no genes; give two for each node".into());
@@ -186,8 +207,8 @@ fn validate_genes(cell: &str, genes: &[Gene]) -> Result<()> {
     }
     for (index, gene) in genes.iter().enumerate() {
         let (node, place) = (index / 2, ["first", "second"][index % 2]);
-        if !CANDIDATES.contains(&gene.op.as_str()) {
-            let hint = suggest::hint(&gene.op, CANDIDATES);
+        if !known.contains(&gene.op.as_str()) {
+            let hint = suggest::hint(&gene.op, known.iter().copied());
             return refuse(format!(
                 "unknown operation {:?} in the {place} gene of node {node}; {hint}",
                 gene.op

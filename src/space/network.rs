@@ -5,6 +5,7 @@ use super::cnn::is_reduction;
 pub use super::ends::Macro;
 use super::ends::{AuxiliaryHead, Stems};
 use super::found_cell::{FoundCell, Site};
+use super::operation::Operations;
 use crate::device::random::{Purpose, stream};
 use crate::error::{Error, Result};
 use crate::nn::{Context, Linear, NormMode, RunningStats};
@@ -86,8 +87,16 @@ pub struct Network {
 }
 
 impl Network {
+    /// Of published operations.
     pub fn new(genotype: &Genotype, config: NetworkConfig) -> Result<Self> {
-        genotype.validate()?;
+        Self::of(genotype, &Operations::published(), config)
+    }
+    /// Of `operations`: those of the space that the genotype was found in, say.
+    ///
+    /// # Errors
+    /// What [`Genotype::validate_for`] refuses, and [`Error::Config`] about sizes that do not fit.
+    pub fn of(genotype: &Genotype, operations: &Operations, config: NetworkConfig) -> Result<Self> {
+        genotype.validate_for(&operations.names())?;
         let NetworkConfig { kind, channels, cells: count, classes, image_channels, fused, .. } = config;
         if channels == 0 || count == 0 || classes == 0 || image_channels == 0 {
             return Err(Error::config("network", "channels, cells and classes must be at least one"));
@@ -106,7 +115,7 @@ impl Network {
                 false => (&genotype.normal[..], &genotype.normal_concat[..]),
             };
             let site = Site { inputs, channels, reduction, after_reduction, paths };
-            let cell = b.within(format!("cells.{layer}"), |b| FoundCell::new(b, genes, site))?;
+            let cell = b.within(format!("cells.{layer}"), |b| FoundCell::new(b, genes, operations, site))?;
             paths = cell.paths();
             cells.push(cell);
             (inputs, after_reduction) = ([inputs[1], genes.1.len() * channels], reduction);

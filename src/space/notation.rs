@@ -49,10 +49,15 @@ impl FromStr for Genotype {
     /// # Errors
     /// [`Error::Genotype`] with line, column and what was expected, or what [`Genotype::validate`] refuses.
     fn from_str(text: &str) -> Result<Self> {
-        let genotype = Parser { text, at: 0 }.genotype()?;
+        let genotype = parse_unchecked(text)?;
         genotype.validate()?;
         Ok(genotype)
     }
+}
+
+/// Reads the Python syntax, whatever its operations and states.
+pub(super) fn parse_unchecked(text: &str) -> Result<Genotype> {
+    Parser { text, at: 0 }.genotype()
 }
 
 /// Reads `text` from left to right; `at` is the byte reached.

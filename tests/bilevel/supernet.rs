@@ -18,7 +18,7 @@ use oche::search::bilevel::mixed_product;
 use oche::search::{Order, Pass, Searcher, Want, Workload};
 use oche::space::cnn::{CnnConfig, CnnSupernet};
 use oche::space::genotype::CANDIDATES;
-use oche::space::{CellKind, Genotype, Supernet};
+use oche::space::{CellKind, Genotype, Space, Supernet};
 use oche::tape::check::normal;
 use oche::tape::{Builder, Layout, ParamSet, Tape, Var};
 use oche::tensor::{DType, Tensor};
@@ -78,8 +78,8 @@ impl Scene {
 }
 
 fn cnn(cells: usize, nodes: usize, candidates: &[&str]) -> CnnSupernet {
-    let candidates = candidates.iter().map(|c| c.to_string()).collect();
-    CnnSupernet::new(&CnnConfig { candidates, ..small(cells, nodes) }).unwrap()
+    let space = Space::published(nodes, candidates).unwrap();
+    CnnSupernet::new(&CnnConfig { space, ..small(cells, nodes) }).unwrap()
 }
 
 const HEAVY: Sgd = Sgd { momentum: 0.9, weight_decay: 3e-2 };
@@ -155,7 +155,7 @@ impl Smooth {
         let pool = Norm::new(&mut b, "c", 4, false);
         let classifier = Linear::new(&mut b, "classifier", 4, 3);
         let candidates = ["identity", "pool", "conv"].map(str::to_owned).to_vec();
-        let kinds = vec![CellKind { name: "edge".into(), edges: 1, candidates }];
+        let kinds = vec![CellKind { name: "edge".into(), candidates: vec![candidates] }];
         let (layout, norms) = b.finish();
         Self { stem, conv, pool, classifier, kinds, layout, norms }
     }
@@ -287,9 +287,10 @@ fn a_one_hot_mix_is_that_operation_alone() {
         };
         let matrices = |net: &CnnSupernet, hot: usize| -> Vec<Tensor> {
             let rows = |kind: &CellKind| {
-                let row = |_| (0..kind.candidates.len()).map(|j| f64::from(u8::from(j == hot)));
-                let values: Vec<f64> = (0..kind.edges).flat_map(row).collect();
-                Tensor::from_slice([kind.edges, kind.candidates.len()], &values).unwrap()
+                let [edges, candidates] = kind.shape();
+                let row = |_| (0..candidates).map(|j| f64::from(u8::from(j == hot)));
+                let values: Vec<f64> = (0..edges).flat_map(row).collect();
+                Tensor::from_slice([edges, candidates], &values).unwrap()
             };
             net.kinds().iter().map(rows).collect()
         };
@@ -362,9 +363,8 @@ proptest! {
         batch in 2usize..5,
         seed in 0u64..1000,
     ) {
-        let candidates = candidates.iter().map(|c| c.to_string()).collect();
-        let config =
-            CnnConfig { channels, candidates, fused, ..small(cells, nodes) };
+        let space = Space::published(nodes, &candidates).unwrap();
+        let config = CnnConfig { channels, space, fused, ..small(cells, nodes) };
         let net = CnnSupernet::new(&config);
         prop_assume!(net.is_ok()); // an odd number of channels cannot always be halved
         let mut scene = Scene::new(net.unwrap(), HEAVY, batch, seed);

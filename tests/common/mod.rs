@@ -2,14 +2,14 @@
 
 use oche::data::loader::Batch;
 use oche::search::{Hyper, Searcher};
-use oche::space::Supernet;
 use oche::space::cnn::CnnConfig;
+use oche::space::{Space, Supernet};
 use oche::tape::check::normal;
 use oche::tensor::{DType, Tensor};
 
 /// A supernet of the published candidates.
 pub fn small(cells: usize, nodes: usize) -> CnnConfig {
-    CnnConfig { channels: 2, cells, nodes, classes: 3, ..Default::default() }
+    CnnConfig { channels: 2, cells, space: Space::darts(nodes), classes: 3, ..Default::default() }
 }
 
 /// Batch `k` drawn from `seed`: `n` images of `size` pixels each way, labels in turn.

@@ -40,6 +40,26 @@ fn emulated_trainings_are_the_same_in_one_go_resumed_and_without_graphs() {
     assert!(super::distance(&weights("moved"), &weights("whole")) < 1e-4);
 }
 
+/// Batches that the host makes, captured steps and all: the same in two goes, and nearly those of the CPU.
+#[test]
+fn emulated_trainings_take_resized_crops() {
+    let (driver, dir) = (super::search::driver(), tempfile::tempdir().unwrap());
+    let (driver, dir) = (driver.path(), dir.path());
+    let tiny = TINY.replace("--crop-padding 1", "--augment imagenet --crop-padding 0");
+    train(driver, dir, &format!("{tiny} --device cuda --out whole"));
+    train(driver, dir, &format!("{tiny} --device cuda --out parts --max-steps 4"));
+    train(driver, dir, "--resume parts --max-steps 0");
+    train(driver, dir, &format!("{tiny} --device cpu --out host"));
+    let bytes = |run: &str| fs::read(dir.join(run).join("checkpoint.safetensors")).unwrap();
+    assert!(bytes("whole") == bytes("parts"), "resuming changes the numbers");
+    let weights = |run: &str| {
+        let (tensors, _) = safetensors_read(&dir.join(run).join("checkpoint.safetensors")).unwrap();
+        tensors.into_iter().find(|(name, _)| name == "classifier.weight").unwrap().1
+    };
+    assert!(super::distance(&weights("whole"), &weights("host")) < 1e-3);
+    train(driver, dir, &format!("{tiny} --device cuda --precision bf16 --out half --max-steps 3"));
+}
+
 /// The auxiliary head, on both devices.
 #[test]
 fn emulated_training_steps_agree_with_the_cpu() {

@@ -163,7 +163,7 @@ fn logits(mut tape: Tape, images: Tensor) -> (Tape, Var) {
     };
     let weights = params.bind(&mut tape, true);
     let mix: Vec<Var> = (net.kinds().iter().zip(0..))
-        .map(|(kind, k)| tape.leaf(normal([kind.edges, kind.candidates.len()], 1, k).unwrap()))
+        .map(|(kind, k)| tape.leaf(normal(kind.shape(), 1, k).unwrap()))
         .collect();
     let images = tape.constant(images);
     let mut running = RunningStats::new(net.norms(), DType::F64);

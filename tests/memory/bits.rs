@@ -2,6 +2,7 @@
 
 use super::common::{batch, searcher, small};
 use oche::search::{Order, Searcher};
+use oche::space::Space;
 use oche::space::cnn::{CnnConfig, CnnSupernet};
 use oche::space::genotype::CANDIDATES;
 use oche::tensor::{DType, Tensor};
@@ -57,8 +58,8 @@ proptest! {
         batch in 2usize..5,
         seed in 0u64..1000,
     ) {
-        let candidates = candidates.iter().map(|c| c.to_string()).collect();
-        let kept = CnnConfig { candidates, fused, ..small(cells, nodes) };
+        let space = Space::published(nodes, &candidates).unwrap();
+        let kept = CnnConfig { space, fused, ..small(cells, nodes) };
         let recomputed: Vec<usize> = (0..cells).filter(|cell| chosen >> cell & 1 == 1).collect();
         let again = CnnConfig { recomputed, ..kept.clone() };
         let dtype = if double { DType::F64 } else { DType::F32 };

@@ -188,3 +188,13 @@ fn a_printed_configuration_is_one_to_run_with() {
         printed.replace("out = \"\"", "out = \"run\"").replace("quiet = false", "quiet = true")
     );
 }
+
+#[test]
+fn cells_that_cannot_be_fused_are_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let flags = format!("{TINY} --epochs 1 --max-steps 1 --candidates skip_connect,conv_7x1_1x7");
+    let said = search_well(dir.path(), &flags).out;
+    assert!(said.contains("; not fused, for conv_7x1_1x7\n"), "{said}");
+    let said = search_well(dir.path(), &format!("{flags} --fusion off")).out;
+    assert!(!said.contains("not fused"), "{said}");
+}

@@ -7,6 +7,7 @@ use crate::device::{Device, memory};
 use crate::error::{Error, Result};
 use crate::run::caught::caught;
 use crate::search::{Hyper, Order, Searcher};
+use crate::space::Space;
 use crate::space::cnn::{CnnConfig, CnnSupernet};
 use crate::tape::check::normal;
 use crate::tensor::{DType, Tensor};
@@ -140,7 +141,13 @@ fn batch(n: usize, size: usize, seed: u64, device: &Device, dtype: DType) -> Res
 
 fn run(device: &Device, options: &Options, setup: &Setup) -> Result<Measured> {
     let Options { channels, cells, nodes, image_size, fused, .. } = *options;
-    let net = CnnSupernet::new(&CnnConfig { channels, cells, nodes, fused, ..CnnConfig::default() })?;
+    let net = CnnSupernet::new(&CnnConfig {
+        channels,
+        cells,
+        space: Space::darts(nodes),
+        fused,
+        ..CnnConfig::default()
+    })?;
     let mut searcher = Searcher::new(Box::new(net), Hyper::default(), 2, DType::F32)?.on(device)?;
     searcher.graphs = setup.graph;
     let [train, valid] = [1, 2].map(|seed| batch(setup.batch, image_size, seed, device, setup.dtype));

@@ -28,7 +28,11 @@ pub struct Data {
     pub image_size: usize,
     pub train_images: usize,
     pub valid_portion: f64,
+    pub augment: String,
     pub crop_padding: usize,
+    pub crop_area: f64,
+    pub jitter: f64,
+    pub hue: f64,
     pub flip: bool,
     pub cutout: usize,
 }
@@ -83,7 +87,11 @@ impl Default for Data {
             image_size: 0,
             train_images: 4000,
             valid_portion: 0.0,
+            augment: "cifar".into(),
             crop_padding: 4,
+            crop_area: 0.08,
+            jitter: 0.4,
+            hue: 0.2,
             flip: true,
             cutout: 0,
         }
@@ -149,10 +157,10 @@ impl TrainConfig {
         (config.train.epochs, config.train.batch_size, config.train.drop_path) = (600, 96, 0.2);
         config
     }
-    /// The published training on ImageNet, but for the random crops of random size and the changes of colour.
+    /// The published training on ImageNet.
     pub fn imagenet() -> Self {
         let mut config = Self::default();
-        (config.data.image_size, config.data.crop_padding) = (224, 28);
+        config.data = Data { image_size: 224, augment: "imagenet".into(), crop_padding: 0, ..config.data };
         config.network = Network { kind: "imagenet".into(), channels: 48, cells: 14, ..config.network };
         config.train = Train {
             epochs: 250,
@@ -168,6 +176,10 @@ impl TrainConfig {
     /// Which of the two published networks.
     pub fn kind(&self) -> Macro {
         if self.network.kind == "imagenet" { Macro::ImageNet } else { Macro::Cifar }
+    }
+    /// Whether training images are crops of random size and shape.
+    pub fn resized_crops(&self) -> bool {
+        self.data.augment == "imagenet"
     }
     /// What `run.device` asks for.
     pub fn device(&self) -> Result<Wanted> {

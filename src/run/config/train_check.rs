@@ -33,6 +33,7 @@ impl TrainConfig {
             within("data.image_size", data.image_size, *IMAGE_SIZES.start(), *IMAGE_SIZES.end())?;
         }
         fraction("data.valid_portion", data.valid_portion)?;
+        self.check_augmentation()?;
         if synthetic {
             let (least, most) = (*SYNTHETIC_IMAGES.start(), *SYNTHETIC_IMAGES.end());
             within("data.train_images", data.train_images, least, most)?;
@@ -42,6 +43,24 @@ impl TrainConfig {
             (0, _) => self.check_images([32, 32]),
             (size, _) => self.check_images([size, size]),
         }
+    }
+
+    fn check_augmentation(&self) -> Result<()> {
+        let data = &self.data;
+        one_of("data.augment", &data.augment, &["cifar", "imagenet"])?;
+        require(data.crop_padding == 0 || !self.resized_crops(), "data.crop_padding", || {
+            let padding = data.crop_padding;
+            format!(
+                "is {padding}, but --augment imagenet crops without padding; give --crop-padding 0 with it"
+            )
+        })?;
+        require(data.crop_area > 0.0 && data.crop_area <= 1.0, "data.crop_area", || {
+            format!("is {}, must be above 0 and at most 1", data.crop_area)
+        })?;
+        for (key, range, most) in [("data.jitter", data.jitter, 1.0), ("data.hue", data.hue, 0.5)] {
+            require((0.0..=most).contains(&range), key, || format!("is {range}, must be from 0 to {most}"))?;
+        }
+        Ok(())
     }
 
     /// What a training asks of the images that it was given.
