@@ -22,6 +22,7 @@ pub mod report;
 pub mod result;
 pub mod search;
 mod state;
+pub mod state_dict;
 mod tensor_file;
 pub mod train;
 mod train_data;
