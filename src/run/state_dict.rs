@@ -152,7 +152,8 @@ impl StateDict {
             .map(|(name, _)| name.as_str())
             .filter(|name| !self.tensors.contains_key(*name))
             .collect();
-        let known: HashMap<&str, Shape> = wanted.iter().map(|(name, shape)| (name.as_str(), *shape)).collect();
+        let known: HashMap<&str, Shape> =
+            wanted.iter().map(|(name, shape)| (name.as_str(), *shape)).collect();
         let mut unexpected: Vec<&str> = self.names().filter(|name| !known.contains_key(name)).collect();
         let counts = |name: &&str| name.strip_suffix(BATCHES).is_some_and(|n| norms.iter().any(|m| m == n));
         unexpected.extend(self.counters.keys().map(String::as_str).filter(|name| !counts(name)));
@@ -161,16 +162,20 @@ impl StateDict {
             let there = self.tensors.get(name)?;
             match there.dtype() {
                 DType::U8 | DType::U32 => Some(format!("{name} holds {:?}", there.dtype())),
-                _ if there.shape() != shape => Some(format!("{name} is {} there and {shape} here", there.shape())),
+                _ if there.shape() != shape => {
+                    Some(format!("{name} is {} there and {shape} here", there.shape()))
+                }
                 _ => None,
             }
         };
         let differing: Vec<String> = wanted.iter().filter_map(differs).collect();
         let differing: Vec<&str> = differing.iter().map(String::as_str).collect();
         let mut wrong = vec![];
-        for (what, names) in [("missing", missing), ("unexpected", unexpected), ("of another shape", differing)] {
+        for (what, names, shown) in
+            [("missing", missing, 2), ("unexpected", unexpected, 2), ("of another shape", differing, 1)]
+        {
             if !names.is_empty() {
-                wrong.push(format!("{} {what} ({})", count(names.len()), first(&names)));
+                wrong.push(format!("{} {what} ({})", count(names.len()), first(&names, shown)));
             }
         }
         if wrong.is_empty() {
@@ -188,10 +193,10 @@ fn count(n: usize) -> String {
     if n == 1 { "1 name is".into() } else { format!("{n} names are") }
 }
 
-/// The first two of `names`, and how many more there are.
-fn first(names: &[&str]) -> String {
-    let shown = names[..names.len().min(2)].join(", ");
-    if names.len() > 2 { format!("{shown}, ...") } else { shown }
+/// The first `most` of `names`.
+fn first(names: &[&str], most: usize) -> String {
+    let shown = names[..names.len().min(most)].join(", ");
+    if names.len() > most { format!("{shown}, ...") } else { shown }
 }
 
 /// Tensors and 64-bit counters of a file of whatever program.
@@ -210,7 +215,9 @@ fn plain(mut reader: Reader) -> Result<(NamedTensors, Vec<(String, i64)>)> {
 fn suggest_conversion(error: Error) -> Error {
     match error {
         Error::Data { path, what } => {
-            let what = format!("{what}; from PyTorch, write it with safetensors.torch.save_file(model.state_dict(), FILE)");
+            let what = format!(
+                "{what}; from PyTorch, write it with safetensors.torch.save_file(model.state_dict(), FILE)"
+            );
             Error::Data { path, what }
         }
         other => other,
