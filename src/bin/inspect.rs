@@ -39,7 +39,7 @@ enum Command {
     Zoo(ZooArgs),
     /// Tests a network on images: loss, top-1, top-5, logits
     Evaluate(EvaluateArgs),
-    /// Writes a network for other programs: PyTorch (safetensors)
+    /// Writes a network for other programs: PyTorch (safetensors), ONNX
     Export(ExportArgs),
     /// Counts weights, operations and memory of a supernet
     Supernet(SupernetArgs),

@@ -20,6 +20,7 @@ mod layered;
 pub mod loaded;
 pub mod memory;
 mod network_state;
+pub mod onnx;
 pub mod parity;
 pub mod progress;
 pub mod report;
