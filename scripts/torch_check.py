@@ -54,7 +54,7 @@ class Program:
 def compare(what, ours, theirs):
     error = float((ours - theirs).abs().max() / theirs.abs().max().clamp(min=1.0))
     spread = float(theirs.std(dim=0).max())
-    print(f"{what:<58} {error:.1e}", flush=True)
+    print(f"{what:<66} {error:.1e}", flush=True)
     if not error <= TOLERANCE or ours.shape != theirs.shape:
         raise SystemExit(f"torch-check: {what}: logits differ by {error}")
     if spread < 1e-5:
@@ -129,7 +129,7 @@ def search(program, generator):
     moved = max(float((after[k] - before[k]).abs().max()) for k in before if k.endswith(".weight"))
     if not 0 < moved < 0.13:
         raise SystemExit(f"torch-check: search --weights: a step moved a weight by {moved}")
-    print(f"{'search: a step from the weights of PyTorch':<58} moved by {moved:.1e}")
+    print(f"{'search: a step from the weights of PyTorch':<66} moved by {moved:.1e}")
 
 
 def golden(folder, generator):

@@ -13,7 +13,7 @@ pub mod evaluate;
 pub mod export;
 pub mod folder;
 pub mod found;
-mod image_order;
+pub mod image_order;
 pub mod interrupt;
 pub mod jsonl;
 mod layered;
