@@ -160,7 +160,7 @@ fn weights_that_do_not_fit_say_what_does_not_and_change_nothing() {
         of.shape.reverse();
     });
     assert!(
-        message.contains("1 name is of another shape (classifier.weight is (12, 4) there and (4, 12) here)"),
+        message.contains("1 name is of another shape (classifier.weight is (24, 4) there and (4, 24) here)"),
         "{message}"
     );
 }

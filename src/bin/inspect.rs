@@ -5,7 +5,7 @@ use oche::device::{Device, profile};
 use oche::ops::cases::cases;
 use oche::run::bench::{self, BenchArgs};
 use oche::run::cases as comparison;
-use oche::run::cli::print;
+use oche::run::cli::{parse, print};
 use oche::run::device::{self, Wanted};
 use oche::run::draw::cell_text;
 use oche::run::evaluate::EvaluateArgs;
@@ -159,7 +159,10 @@ enum Precision {
 }
 
 fn main() -> ExitCode {
-    let command = Cli::parse().command;
+    let command = match parse::<Cli>() {
+        Ok(cli) => cli.command,
+        Err(status) => return status,
+    };
     match profile::check().and_then(|()| run(command)) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
