@@ -36,7 +36,7 @@ def data():
     """Flags for the images, and what they are called."""
     folder = os.environ.get("OCHE_DATA")
     if folder and (pathlib.Path(folder) / "cifar10").is_dir():
-        return ["--data", "cifar10", "--data-dir", pathlib.Path(folder) / "cifar10"], "CIFAR-10"
+        return ["--data", "cifar10", "--data-dir", pathlib.Path(folder) / "cifar10", "--valid-portion", "0.001"], "CIFAR-10"
     return ["--train-images", "100"], "built-in images"
 
 

@@ -237,7 +237,14 @@ fn a_search_is_exported_evaluated_and_started_from() {
     ] {
         one_line(&tool(INSPECT, dir, flags), parts);
     }
-    one_line(&tool(SEARCH, dir, &format!("{tiny} --channels 4 --weights w.safetensors")), &["another shape"]);
+    one_line(
+        &tool(
+            SEARCH,
+            dir,
+            &format!("{} --weights w.safetensors", tiny.replace("--channels 2", "--channels 4")),
+        ),
+        &["another shape"],
+    );
     one_line(&tool(TRAIN, dir, &format!("{TINY} --weights w.safetensors")), &["unexpected", "missing"]);
     assert_eq!(listing(dir), before);
 }
