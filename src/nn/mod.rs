@@ -20,7 +20,7 @@ pub struct Context<'a> {
     /// The weights on this tape, in the order of their layout.
     pub weights: &'a [Var],
     pub mode: NormMode,
-    /// Whether layers use operations that do the work of several; the network sets it.
+    /// Whether layers may use operations that do the work of several; a network may decide against it.
     pub fused: bool,
     /// Read in `Running` mode, moved in `BatchAndUpdate` mode.
     pub running: &'a mut RunningStats,

@@ -4,21 +4,21 @@
 //! the content.
 
 use super::folder;
-use super::tensor_file::{Content, Entry, NamedTensors, Reader, bytes, encode, file_dtype, header};
+use super::tensor_file::{self, Content, NamedTensors, Reader, bytes, encode, file_dtype};
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
 use safetensors::Dtype;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::collections::{HashMap, HashSet};
-use std::io::{ErrorKind, Write};
+use std::collections::HashMap;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 pub const NEWEST: &str = "checkpoint.safetensors";
 pub const PREVIOUS: &str = "checkpoint.previous.safetensors";
 /// Of a training: the checkpoint after the epoch with the best test so far.
 pub const BEST: &str = "best.safetensors";
-const METADATA_KEY: &str = "oche";
+pub(super) const METADATA_KEY: &str = "oche";
 const VERSION: u32 = 1;
 
 /// What a run needs to go on bit for bit.
@@ -70,42 +70,15 @@ impl Checkpoint {
     }
 
     fn write_temporary(&self, path: &Path) -> Result<PathBuf> {
-        let mut entries = self.entries();
-        entries.sort_by(|a, b| b.dtype.cmp(&a.dtype).then(a.name.cmp(b.name))); // aligned, as the format advises
-        let mut names = HashSet::new();
-        if let Some(twice) = entries.iter().find(|entry| !names.insert(entry.name)) {
-            return Err(Error::checkpoint(path, format!("two tensors are named {}; rename one", twice.name)));
-        }
-        let header = self.header(&entries).map_err(|why| Error::checkpoint(path, why))?;
-        folder::write_temporary(path, |file| {
-            file.write_all(&header)?;
-            entries.iter().try_for_each(|entry| file.write_all(entry.bytes))
-        })
-    }
-
-    fn entries(&self) -> Vec<Entry<'_>> {
-        let tensors = self.tensors.iter().map(|(name, tensor)| Entry {
-            name,
-            dtype: file_dtype(tensor.dtype()),
-            dims: tensor.shape().dims(),
-            bytes: bytes(tensor),
-        });
-        let counters = self.counters.iter().map(|(name, count)| Entry {
-            name,
-            dtype: Dtype::I64,
-            dims: &[],
-            bytes: bytemuck::bytes_of(count),
-        });
-        tensors.chain(counters).collect()
-    }
-
-    fn header(&self, entries: &[Entry]) -> Result<Vec<u8>, String> {
+        let mut entries = tensor_file::entries(&self.tensors, &self.counters);
+        tensor_file::sort(&mut entries); // the sum is one of the content, not of its order
         let mut sum = crc32fast::Hasher::new();
-        for entry in entries {
+        for entry in &entries {
             add(&mut sum, entry.name, entry.dtype, entry.dims, entry.bytes);
         }
-        let meta = meta_json(VERSION, sum, &self.state).map_err(|e| e.to_string())?;
-        header(entries, HashMap::from([(METADATA_KEY.to_owned(), meta)]))
+        let meta =
+            meta_json(VERSION, sum, &self.state).map_err(|e| Error::checkpoint(path, e.to_string()))?;
+        tensor_file::write_temporary(path, entries, HashMap::from([(METADATA_KEY.to_owned(), meta)]))
     }
 
     /// The newest whole checkpoint in `folder`, with a warning naming both files if that is not
@@ -137,7 +110,7 @@ impl Checkpoint {
     }
 
     /// The checkpoint in the file at `path`, if every bit of it is as it was written.
-    fn read(path: &Path) -> Result<Self> {
+    pub fn read(path: &Path) -> Result<Self> {
         let damaged = |why: &str| Error::checkpoint(path, format!("damaged ({why})"));
         let mut reader = Reader::open(path).map_err(|e| match e {
             Error::Io { source, .. } if source.kind() == ErrorKind::NotFound => {

@@ -1,10 +1,11 @@
 //! What every run's checkpoint holds: weights, momentum and batch-norm statistics of its network, and where it stands.
 
 use super::checkpoint::Checkpoint;
+use super::tensor_file::NamedTensors;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::nn::RunningStats;
-use crate::tape::{Entry, ParamSet};
+use crate::tape::{Entry, Layout, ParamSet};
 use crate::tensor::Tensor;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -42,20 +43,21 @@ pub fn describe(
     })
 }
 
-/// Adds a network to `all`, under the published state_dict names, wherever it is.
+/// Adds a network to `all`, under the published state_dict names, wherever it is, and its momentum.
 pub fn pack(
     all: &mut Checkpoint,
     weights: &ParamSet,
     momentum: &Tensor,
     running: &RunningStats,
 ) -> Result<()> {
-    let layout = &weights.layout;
-    let flat = |prefix: &str, flat: &Tensor| -> Vec<(String, Tensor)> {
-        let one = |e: &Entry| (format!("{prefix}{}", e.name), flat.view(e.offset, e.shape));
-        layout.entries.iter().map(one).collect()
-    };
-    all.tensors.extend(flat("", &weights.flat.to_host()?));
-    all.tensors.extend(flat(MOMENTUM, &momentum.to_host()?));
+    pack_weights(all, weights, running)?;
+    all.tensors.extend(named(MOMENTUM, &weights.layout, &momentum.to_host()?));
+    Ok(())
+}
+
+/// Adds weights and batch-norm statistics: the state_dict and nothing else.
+pub fn pack_weights(all: &mut Checkpoint, weights: &ParamSet, running: &RunningStats) -> Result<()> {
+    all.tensors.extend(named("", &weights.layout, &weights.flat.to_host()?));
     let running = running.to_device(&Device::Cpu)?;
     for (i, name) in running.names().enumerate() {
         let [mean, variance] = running.get(i);
@@ -64,6 +66,17 @@ pub fn pack(
         all.counters.push((format!("{name}.num_batches_tracked"), running.batches as i64));
     }
     Ok(())
+}
+
+/// The slices of `flat` under their names.
+fn named(prefix: &str, layout: &Layout, flat: &Tensor) -> NamedTensors {
+    let one = |e: &Entry| (format!("{prefix}{}", e.name), flat.view(e.offset, e.shape));
+    layout.entries.iter().map(one).collect()
+}
+
+/// Whether a tensor of a checkpoint belongs to the network and not to an optimiser or the search.
+pub fn is_of_network(name: &str) -> bool {
+    !["optimizer.", "arch_optimizer.", "alphas_"].iter().any(|other| name.starts_with(other))
 }
 
 /// A checkpoint being read, and its file for messages.

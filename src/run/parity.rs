@@ -3,6 +3,7 @@
 //! A file holds `weight/*`, `momentum/*`, `alpha/*`, `train/*`, `valid/*` and what must come out, `expect/*`, in
 //! PyTorch's layouts and under the published state_dict names; its metadata holds the sizes and settings.
 
+use super::image_order::channels_last;
 use super::tensor_file::safetensors_read;
 use crate::data::loader::Batch;
 use crate::device::Device;
@@ -99,7 +100,8 @@ impl Golden<'_> {
         let labels = self.tensor(&format!("{half}/labels"))?;
         match (images.shape().nhwc(), labels.dtype()) {
             (Some(_), DType::U32) => {
-                Batch { images: channels_last(images)?, labels: labels.clone() }.on(&self.device, self.dtype)
+                Batch { images: channels_last(images, DType::F64)?, labels: labels.clone() }
+                    .on(&self.device, self.dtype)
             }
             _ => Err(self.wrong(format!("{half} images must be (N, C, H, W) and labels integers"))),
         }
@@ -153,18 +155,6 @@ impl Golden<'_> {
         }
         Ok(searcher)
     }
-}
-
-/// (N, C, H, W) -> (N, H, W, C)
-fn channels_last(images: &Tensor) -> Result<Tensor> {
-    let [n, c, h, w] = images.shape().nhwc().unwrap_or([1; 4]);
-    let from = images.to_f64();
-    let mut to = vec![0.0; from.len()];
-    for (i, x) in from.into_iter().enumerate() {
-        let (image, rest) = (i / (c * h * w), i % (c * h * w));
-        to[(image * h * w + rest % (h * w)) * c + rest / (h * w)] = x;
-    }
-    Tensor::from_f64([n, h, w, c], &to, DType::F64)
 }
 
 /// Computes every `expect/*` key of the file at `path` in `dtype` (`F32` or `F64`, which devices do not have), on the

@@ -28,6 +28,10 @@ pub fn heading(
         Order::Second => "second order (unrolled, finite differences)",
         Order::Exact => "second order (unrolled, exact)",
     };
+    let from = match s.weights.as_os_str().is_empty() {
+        true => String::new(),
+        false => format!(", weights from {}", s.weights.display()),
+    };
     Ok(vec![
         format!("device    {device}"),
         format!(
@@ -51,7 +55,7 @@ pub fn heading(
             if unfused.is_empty() { unfused } else { format!("; not fused, for {unfused}") },
         ),
         format!("memory    {}", memory::planned(config, searcher, images)?),
-        format!("search    {order}, {} epochs, batch {}, seed {}", s.epochs, s.batch_size, s.seed),
+        format!("search    {order}, {} epochs, batch {}, seed {}{from}", s.epochs, s.batch_size, s.seed),
         format!("folder    {}", folder.display()),
     ])
 }

@@ -6,6 +6,7 @@ use super::config::{Configuration, SearchConfig};
 use super::folder;
 use super::interrupt;
 use super::jsonl::{Alphas, Entropy, JsonLines, Row, Trim};
+use super::loaded;
 use super::memory as process;
 use super::network_state::Source;
 use super::progress::{EpochNumbers, Progress, StepNumbers, epoch_line};
@@ -49,7 +50,8 @@ impl SearchRun {
     /// A new run; its folder is made only once data and network are there.
     pub fn start(config: SearchConfig) -> Result<Self> {
         let device = config.device()?.open()?;
-        let (images, searcher) = build(&config, &device.0)?;
+        let (images, mut searcher) = build(&config, &device.0)?;
+        loaded::start_from(&config.search.weights, &mut searcher.weights, &mut searcher.running)?;
         let name = format!("search-{}", config.data.name);
         let folder = folder::create(&config.run.out, &name)?;
         let claim = folder::claim(&folder)?;
@@ -336,7 +338,7 @@ fn build(config: &SearchConfig, device: &Device) -> Result<(ImageSet, Searcher)>
         let what = "bf16 is stored on CUDA devices only, and auto found none; take f32";
         return Err(Error::config("run.precision", what));
     }
-    let (d, s) = (&config.data, &config.space);
+    let d = &config.data;
     let images = data::load(&Request {
         name: d.name.clone(),
         dir: (!d.dir.as_os_str().is_empty()).then(|| d.dir.clone()),
@@ -346,16 +348,7 @@ fn build(config: &SearchConfig, device: &Device) -> Result<(ImageSet, Searcher)>
     })?
     .train;
     config.check_images(images.height, images.width)?;
-    let mut net = CnnSupernet::new(&CnnConfig {
-        channels: s.channels,
-        cells: s.cells,
-        space: Space::published(s.nodes, &s.candidates)?,
-        classes: images.classes.len(),
-        image_channels: images.channels,
-        stem_multiplier: s.stem_multiplier,
-        fused: config.run.fusion == "on",
-        ..CnnConfig::default()
-    })?;
+    let mut net = supernet(config, images.classes.len(), images.channels)?;
     if let Some(budget) = config.memory_budget()? {
         process::fit(
             &mut net,
@@ -369,7 +362,22 @@ fn build(config: &SearchConfig, device: &Device) -> Result<(ImageSet, Searcher)>
     Ok((images, searcher))
 }
 
-fn hyper(config: &SearchConfig) -> Hyper {
+/// The supernet for images of so many classes and channels.
+pub(super) fn supernet(config: &SearchConfig, classes: usize, image_channels: usize) -> Result<CnnSupernet> {
+    let s = &config.space;
+    CnnSupernet::new(&CnnConfig {
+        channels: s.channels,
+        cells: s.cells,
+        space: Space::published(s.nodes, &s.candidates)?,
+        classes,
+        image_channels,
+        stem_multiplier: s.stem_multiplier,
+        fused: config.run.fusion == "on",
+        ..CnnConfig::default()
+    })
+}
+
+pub(super) fn hyper(config: &SearchConfig) -> Hyper {
     let (w, a) = (&config.weights, &config.alpha);
     Hyper {
         sgd: Sgd { momentum: w.momentum, weight_decay: w.weight_decay },

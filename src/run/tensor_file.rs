@@ -1,13 +1,14 @@
 //! safetensors files, tensor by tensor: no second copy of the data is ever in memory.
 
+use super::folder;
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Shape, Tensor};
 use safetensors::tensor::{Metadata, TensorInfo};
 use safetensors::{Dtype, SafeTensorError};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
-use std::io::{BufReader, Read};
-use std::path::Path;
+use std::io::{BufReader, Read, Write};
+use std::path::{Path, PathBuf};
 
 /// The format's own limit, bytes.
 const MAX_HEADER: u64 = 100_000_000;
@@ -33,8 +34,8 @@ pub(super) struct Entry<'a> {
 
 /// Tensors (in the order of the file) and metadata of the safetensors file at `path`, from whatever program.
 ///
-/// `F32`, `F64`, `U8`, `U32` as they are; `I64` becomes `U32` and must fit. Fails with [`Error::Data`] on anything
-/// else, on more than four dimensions and on a file that is not whole.
+/// `F32`, `F64`, `BF16`, `U8`, `U32` as they are; `F16` becomes `F32`, exactly; `I64` becomes `U32` and must fit. Fails
+/// with [`Error::Data`] on anything else, on more than four dimensions and on a file that is not whole.
 pub fn safetensors_read(path: &Path) -> Result<(NamedTensors, HashMap<String, String>)> {
     let mut reader = Reader::open(path)?;
     let mut tensors = Vec::new();
@@ -108,8 +109,16 @@ impl<'a> Reader<'a> {
         let dtype = match info.dtype {
             Dtype::F32 => DType::F32,
             Dtype::F64 => DType::F64,
+            Dtype::BF16 => DType::BF16,
             Dtype::U8 => DType::U8,
             Dtype::U32 => DType::U32,
+            Dtype::F16 => {
+                let mut values = vec![half::f16::ZERO; shape.count()];
+                let bytes = bytemuck::cast_slice_mut(&mut values);
+                self.file.read_exact(bytes).map_err(Error::io("read", self.path))?;
+                let values: Vec<f32> = values.into_iter().map(half::f16::to_f32).collect();
+                return Ok(Some((name, Content::Tensor(Tensor::from_slice(shape, &values)?))));
+            }
             Dtype::I64 => {
                 let mut values = vec![0i64; shape.count()];
                 let bytes = bytemuck::cast_slice_mut(&mut values);
@@ -117,7 +126,8 @@ impl<'a> Reader<'a> {
                 return Ok(Some((name, Content::Integers(shape, values))));
             }
             other => {
-                return Err(wrong(format!("is of type {other}; F32, F64, U8, U32 and I64 are supported")));
+                let known = "F32, F64, F16, BF16, U8, U32 and I64";
+                return Err(wrong(format!("is of type {other}; {known} are supported")));
             }
         };
         let mut tensor = Tensor::scratch(shape, dtype);
@@ -138,7 +148,7 @@ fn in_order(metadata: &Metadata) -> Result<Metadata, SafeTensorError> {
 }
 
 /// The header for `entries` in this order: length, JSON, padding to 8 bytes. `why` it cannot be made otherwise.
-pub(super) fn header(entries: &[Entry], metadata: HashMap<String, String>) -> Result<Vec<u8>, String> {
+fn header(entries: &[Entry], metadata: HashMap<String, String>) -> Result<Vec<u8>, String> {
     let mut offset = 0;
     let mut infos: Vec<(String, TensorInfo)> = Vec::with_capacity(entries.len());
     for entry in entries {
@@ -162,6 +172,47 @@ pub(super) fn encode(metadata: &Metadata) -> Result<Vec<u8>, String> {
     let mut bytes = (json.len() as u64).to_le_bytes().to_vec();
     bytes.append(&mut json);
     Ok(bytes)
+}
+
+/// Writes `entries` and `metadata` beside `path`, as the only bytes there are of them; the result is the file that is to
+/// be renamed.
+pub(super) fn write_temporary(
+    path: &Path,
+    mut entries: Vec<Entry>,
+    metadata: HashMap<String, String>,
+) -> Result<PathBuf> {
+    sort(&mut entries);
+    let mut names = HashSet::new();
+    if let Some(twice) = entries.iter().find(|entry| !names.insert(entry.name)) {
+        return Err(Error::checkpoint(path, format!("two tensors are named {}; rename one", twice.name)));
+    }
+    let header = header(&entries, metadata).map_err(|why| Error::checkpoint(path, why))?;
+    folder::write_temporary(path, |file| {
+        file.write_all(&header)?;
+        entries.iter().try_for_each(|entry| file.write_all(entry.bytes))
+    })
+}
+
+/// By element type, the largest first, then by name: aligned, as the format advises.
+pub(super) fn sort(entries: &mut [Entry]) {
+    entries.sort_by(|a, b| b.dtype.cmp(&a.dtype).then(a.name.cmp(b.name)));
+}
+
+/// The entries of `tensors` and of 64-bit `counters`.
+pub(super) fn entries<'a>(tensors: &'a NamedTensors, counters: &'a [(String, i64)]) -> Vec<Entry<'a>> {
+    let tensors = tensors.iter().map(|(name, tensor)| Entry {
+        name,
+        dtype: file_dtype(tensor.dtype()),
+        dims: tensor.shape().dims(),
+        bytes: bytes(tensor),
+    });
+    let counters = counters.iter().map(|(name, count)| Entry {
+        name,
+        dtype: Dtype::I64,
+        dims: &[],
+        bytes: bytemuck::bytes_of(count),
+    });
+    tensors.chain(counters).collect()
 }
 
 /// The type's name in the format.

@@ -10,7 +10,7 @@ use super::search::{at, percent};
 use super::train_data::TrainData;
 use super::train_result::{self as result, Tested};
 use super::train_state::{self as state, Best, Position};
-use super::{folder, found, interrupt};
+use super::{folder, found, interrupt, loaded};
 use crate::data::split;
 use crate::device::{Device, profile};
 use crate::error::{Error, Result};
@@ -52,7 +52,8 @@ impl TrainRun {
         }
         let genotype = found::genotype(&config.network.genotype)?;
         let device = open(&config)?;
-        let (data, trainer) = build(&config, &genotype, &device.0)?;
+        let (data, mut trainer) = build(&config, &genotype, &device.0)?;
+        loaded::start_from(&config.network.weights, &mut trainer.weights, &mut trainer.running)?;
         let name = format!("train-{}-{}", found::label(&config.network.genotype), config.data.name);
         let folder = folder::create(&config.run.out, &name)?;
         let claim = folder::claim(&folder)?;

@@ -67,12 +67,13 @@ pub fn heading(
 
 /// The settings that are on, in words.
 fn settings(config: &TrainConfig) -> String {
-    let (train, data) = (&config.train, &config.data);
+    let (train, data, weights) = (&config.train, &config.data, config.network.weights.as_path());
     let mut all = format!(
         "{} epochs, batch {}, learning rate {} by {}, seed {}",
         train.epochs, train.batch_size, train.learning_rate, train.schedule, train.seed
     );
     for (on, what) in [
+        (weights != Path::new(""), format!("weights from {}", weights.display())),
         (train.warmup_epochs > 0, format!("warm-up of {} epochs", train.warmup_epochs)),
         (train.auxiliary_weight > 0.0, format!("auxiliary weight {}", train.auxiliary_weight)),
         (train.drop_path > 0.0, format!("drop path to {}", train.drop_path)),

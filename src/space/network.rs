@@ -176,7 +176,7 @@ impl Network {
         drop: Option<&Tensor>,
         auxiliary: bool,
     ) -> Result<(Var, Option<Var>)> {
-        cx.fused = self.fused && cx.tape.value(images).cuda().is_none();
+        cx.fused &= self.fused && cx.tape.value(images).cuda().is_none();
         let mark = cx.tape.mark(); // before all: the outputs of cells go as well, two cells later
         let (mut last, mut second) = (self.stems.forward(cx, images)?, None);
         cx.tape.release_since(mark, &last);
@@ -203,7 +203,7 @@ impl Network {
         let mut running = RunningStats::new(&self.norms, DType::F32);
         let mode = NormMode::Running;
         self.forward(
-            &mut Context { tape: &mut tape, weights: &weights, mode, fused: false, running: &mut running },
+            &mut Context { tape: &mut tape, weights: &weights, mode, fused: true, running: &mut running },
             images,
         )?;
         Ok((tape.counters(), tape.meter().map_or(0, |m| m.peak())))

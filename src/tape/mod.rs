@@ -23,7 +23,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 /// A value on one tape. Copying it is free; using it with another tape is a bug.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Var(u32);
 
 impl Var {
@@ -117,6 +117,18 @@ impl Tape {
     /// What operation `v` saved for its backward, in the order of [`Op::saves`].
     pub fn saved(&self, v: Var, k: usize) -> &Tensor {
         &self.nodes[v.at()].saved[k]
+    }
+    /// Operations, their inputs and what they gave, in order; segments, which hide theirs, are left out.
+    pub fn operations(&self) -> impl Iterator<Item = (&dyn Op, &[Var], Var)> {
+        self.nodes.iter().enumerate().filter_map(|(at, node)| match &node.step {
+            Some(Step::Op(op)) => Some((&**op, &*node.ins, Var(at as u32))),
+            _ => None,
+        })
+    }
+    /// The value of a leaf or a constant.
+    pub fn constant_value(&self, v: Var) -> Option<&Tensor> {
+        let node = &self.nodes[v.at()];
+        node.value.as_ref().filter(|_| node.step.is_none())
     }
     pub fn is_inference(&self) -> bool {
         self.inference

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::tensor::{DType, Shape, Tensor};
 
 /// One differentiable operation with its parameters.
-pub trait Op: std::fmt::Debug + 'static {
+pub trait Op: std::any::Any + std::fmt::Debug {
     fn name(&self) -> &'static str;
     /// The result's shape; the only place that rejects bad shapes.
     fn shape(&self, ins: &[Shape]) -> Result<Shape>;

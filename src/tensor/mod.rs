@@ -100,6 +100,10 @@ impl Tensor {
         }
         t
     }
+    /// Whether it has no elements, being of a dry run.
+    pub fn is_phantom(&self) -> bool {
+        self.block.is_phantom()
+    }
     pub fn shape(&self) -> &Shape {
         &self.shape
     }

@@ -60,7 +60,7 @@ fn forward(
     let weights = weights.bind(&mut tape, true);
     let images = tape.constant(batch.images.clone());
     let labels = tape.constant(batch.labels.clone());
-    let mut cx = Context { tape: &mut tape, weights: &weights, mode, fused: false, running };
+    let mut cx = Context { tape: &mut tape, weights: &weights, mode, fused: true, running };
     let (logits, second) = net.forward_training(&mut cx, images, drop)?;
     let loss = smoothed(&mut tape, logits, labels, with.smoothing)?;
     let objective = match second {
@@ -103,7 +103,7 @@ impl Pass {
         let images = tape.constant(batch.images.clone());
         let labels = tape.constant(batch.labels.clone());
         let mode = NormMode::Running;
-        let mut cx = Context { tape: &mut tape, weights: &weights, mode, fused: false, running };
+        let mut cx = Context { tape: &mut tape, weights: &weights, mode, fused: true, running };
         let logits = net.forward(&mut cx, images)?;
         let loss = smoothed(&mut tape, logits, labels, 0.0)?;
         let (loss, logits) = (tape.value(loss).clone(), tape.value(logits).clone());
@@ -138,17 +138,23 @@ impl Pass {
         self.loss.read()
     }
 
-    /// Images classified rightly; of equal logits the first counts as the larger. Waits for a device.
+    /// Images classified rightly. Waits for a device.
     pub fn hits(&self) -> Result<Hits> {
-        let (logits, labels) = (self.logits.to_host()?, self.labels.to_host()?);
+        Ok(Hits::count(&self.logits.to_host()?, &self.labels.to_host()?))
+    }
+}
+
+impl Hits {
+    /// Of logits (N, classes) and labels (N) in the host's memory; of equal logits the first counts as the larger.
+    pub fn count(logits: &Tensor, labels: &Tensor) -> Self {
         let values = logits.to_f64();
-        let mut hits = Hits::default();
+        let mut hits = Self::default();
         for (row, &label) in values.chunks_exact(logits.shape().last()).zip(labels.as_slice::<u32>()) {
             let rank = rank(row, label as usize);
             hits.top1 += usize::from(rank < 1);
             hits.top5 += usize::from(rank < 5);
         }
-        Ok(hits)
+        hits
     }
 }
 

@@ -62,6 +62,7 @@ pub const KEYS: &[Key] = &[
     key("search.batch_size", "batch-size", "N", "Images of a training batch and of a validation batch", "Oche, small enough for a first run; published: 64"),
     key("search.seed", "seed", "N", "Seed of everything random: data, split, weights, order of batches", PUBLISHED),
     key("search.finite_difference_radius", "finite-difference-radius", "R", "With --order second: length of the probing step R / norm(v) along the gradient v of the validation loss", PUBLISHED),
+    key("search.weights", "weights", "FILE|RUN", "Weights of the supernet to start from: a .safetensors file with the names of the published state_dict, a checkpoint, or a run folder; alphas are drawn; empty draws them as well", OCHE),
     key("weights.learning_rate", "learning-rate", "RATE", "Learning rate of the first epoch, decays on a cosine", PUBLISHED),
     key("weights.learning_rate_min", "learning-rate-min", "RATE", "Learning rate that the cosine reaches after the last epoch", PUBLISHED),
     key("weights.momentum", "momentum", "M", "Momentum", PUBLISHED),

@@ -68,6 +68,7 @@ pub struct Search {
     pub batch_size: usize,
     pub seed: u64,
     pub finite_difference_radius: f64,
+    pub weights: PathBuf,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -143,6 +144,7 @@ impl Default for Search {
             batch_size: 32,
             seed: 2,
             finite_difference_radius: 0.01,
+            weights: PathBuf::new(),
         }
     }
 }

@@ -44,6 +44,7 @@ pub struct Network {
     pub kind: String,
     pub channels: usize,
     pub cells: usize,
+    pub weights: PathBuf,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -99,7 +100,8 @@ impl Default for Data {
 }
 impl Default for Network {
     fn default() -> Self {
-        Self { genotype: String::new(), kind: "cifar".into(), channels: 8, cells: 5 }
+        let (genotype, kind) = (String::new(), "cifar".into());
+        Self { genotype, kind, channels: 8, cells: 5, weights: PathBuf::new() }
     }
 }
 impl Default for Train {

@@ -51,6 +51,7 @@ pub const KEYS: &[Key] = &[
     key("network.kind", "network", "cifar|imagenet", "Ends of the network: cifar keeps the size of the images before the first cell, imagenet takes an eighth", PUBLISHED),
     key("network.channels", "channels", "N", "Channels of the first cells, an even number", "Oche, small enough for a first run; published: 36 and 48"),
     key("network.cells", "cells", "N", "Cells; those at one third and two thirds halve the image and double the channels", "Oche, small enough for a first run; published: 20 and 14"),
+    key("network.weights", "weights", "FILE|RUN", "Weights to start from: a .safetensors file with the names of the published state_dict, a checkpoint, or a run folder (the best test's); empty draws them", OCHE),
     key("train.epochs", "epochs", "N", "Passes over the training images; a few are enough to choose among cells", "Oche, small enough for a first run; published: 600 and 250"),
     free("train.max_steps", "max-steps", "N", "Stop after this many steps in all; 0 for no limit", OCHE),
     key("train.batch_size", "batch-size", "N", "Images of a batch", "Oche, small enough for a first run; published: 96 and 128"),

@@ -1,0 +1,54 @@
+//! What `inspect export` does: a network as files for other programs.
+
+use super::loaded::{Loaded, NetworkArgs};
+use super::{onnx, state_dict};
+use crate::error::{Error, Result};
+use clap::Args;
+use std::path::PathBuf;
+
+#[derive(Args)]
+pub struct ExportArgs {
+    #[command(flatten)]
+    network: NetworkArgs,
+    /// File to write the state_dict to, as safetensors: the published PyTorch code loads it with strict=True
+    #[arg(long, value_name = "FILE", required_unless_present = "onnx")]
+    weights: Option<PathBuf>,
+    /// File to write a trained network to, as ONNX: `input` (batch, channels, height, width), normalised as in training
+    /// (inspect evaluate says how), to `logits`, in evaluation mode
+    #[arg(long, value_name = "FILE")]
+    onnx: Option<PathBuf>,
+    /// Normalise in the ONNX file, whose `input` is then from 0 to 1: the mean of each channel
+    #[arg(long, value_name = "X,Y,Z", value_delimiter = ',', requires_all = ["onnx", "deviation"])]
+    mean: Option<Vec<f32>>,
+    /// And its deviation
+    #[arg(long, value_name = "X,Y,Z", value_delimiter = ',', requires = "mean")]
+    deviation: Option<Vec<f32>>,
+}
+
+impl ExportArgs {
+    /// Writes the files and says where.
+    ///
+    /// # Errors
+    /// If the network cannot be had, a file cannot be written, or a supernet is to become ONNX.
+    pub fn run(&self) -> Result<bool> {
+        let network = self.network.load()?;
+        if let Some(path) = &self.onnx {
+            let Loaded::Found(found) = &network else {
+                let what = "takes trained networks, and this is a search; train its cell first, with train --genotype RUN";
+                return Err(Error::config("--onnx", what));
+            };
+            let normalisation = self.mean.clone().zip(self.deviation.clone()).map(|(m, d)| [m, d]);
+            onnx::write(path, found, normalisation.as_ref())?;
+            println!("onnx      {}", path.display());
+        }
+        if let Some(path) = &self.weights {
+            let (weights, running) = match &network {
+                Loaded::Found(found) => (&found.weights, &found.running),
+                Loaded::Supernet(searched) => (&searched.searcher.weights, &searched.searcher.running),
+            };
+            state_dict::write(path, weights, running)?;
+            println!("weights   {}", path.display());
+        }
+        Ok(true)
+    }
+}
