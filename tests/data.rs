@@ -5,6 +5,8 @@
 mod batches;
 #[path = "data/cifar.rs"]
 mod cifar;
+#[path = "data/download.rs"]
+mod download;
 #[path = "data/folder.rs"]
 mod folder;
 #[path = "data/idx.rs"]

@@ -1,24 +1,22 @@
 //! `inspect`: looks at genotypes, supernets, runs, golden files and devices without searching.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use oche::data::loader::Batch;
 use oche::device::{Device, profile};
-use oche::nn::RunningStats;
 use oche::ops::cases::cases;
 use oche::run::bench::{self, BenchArgs};
+use oche::run::board::TensorboardArgs;
 use oche::run::cases as comparison;
 use oche::run::device::{self, Wanted};
 use oche::run::draw::cell_text;
 use oche::run::report::{CompareArgs, ReportArgs};
+use oche::run::zoo::ZooArgs;
 use oche::run::{found, memory, parity, result};
 use oche::search::{Order, Workload};
 use oche::space::cnn::{CnnConfig, CnnSupernet};
 use oche::space::genotype::CellKind;
-use oche::space::network::{Network, NetworkConfig};
-use oche::space::{Genotype, Supernet, zoo};
-use oche::tape::ParamSet;
-use oche::tensor::{DType, Tensor};
-use oche::train::Pass;
+use oche::space::network::NetworkConfig;
+use oche::space::{Supernet, zoo};
+use oche::tensor::DType;
 use oche::{Error, Result};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -47,6 +45,8 @@ enum Command {
     Cases(CasesArgs),
     /// Writes the report.html of a run folder anew
     Report(ReportArgs),
+    /// Writes the TensorBoard event file of a run folder anew
+    Tensorboard(TensorboardArgs),
     /// Writes one page on several runs: curves, results, differing settings, cells
     Compare(CompareArgs),
     /// Measures a device: copies and products, each kind of kernel, whole search steps
@@ -71,16 +71,6 @@ struct GenotypeArgs {
     /// Folder to write normal.svg and reduce.svg to
     #[arg(long)]
     svg: Option<PathBuf>,
-}
-
-#[derive(Args)]
-struct ZooArgs {
-    /// Run forwards of a batch on the CPU, and print images a second
-    #[arg(long)]
-    measure: bool,
-    /// Images of a forward, for its memory and its speed
-    #[arg(long, default_value_t = 8)]
-    batch_size: usize,
 }
 
 #[derive(Args)]
@@ -174,12 +164,13 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<bool> {
     match command {
         Command::Genotype(args) => inspect_genotype(&args),
-        Command::Zoo(args) => inspect_zoo(&args),
+        Command::Zoo(args) => args.run(),
         Command::Supernet(args) => inspect_supernet(&args),
         Command::Parity(args) => inspect_parity(&args),
         Command::Device(args) => inspect_device(&args),
         Command::Cases(args) => inspect_cases(&args),
         Command::Report(args) => args.run(),
+        Command::Tensorboard(args) => args.run(),
         Command::Compare(args) => args.run(),
         Command::Bench(args) => inspect_bench(&args),
     }
@@ -220,69 +211,6 @@ fn inspect_genotype(args: &GenotypeArgs) -> Result<bool> {
         println!("drawings        {}", folder.join("{normal,reduce}.svg").display());
     }
     Ok(true)
-}
-
-fn inspect_zoo(args: &ZooArgs) -> Result<bool> {
-    if args.batch_size == 0 {
-        return Err(Error::config("--batch-size", "must be at least 1"));
-    }
-    let batch = args.batch_size;
-    println!("CIFAR-10: C = 36, 20 cells, 32 x 32 pixels; ImageNet: C = 48, 14 cells, 224 x 224 pixels");
-    println!("memory: of the tensors of a forward of {batch} images, weights not counted\n");
-    println!(
-        "{:<15} {:>10} {:>10} {:>8} {:>7} {:>9} {:>10} {:>8} {:>7} {:>9}",
-        "CIFAR-10:",
-        "parameters",
-        "with aux",
-        "M mul",
-        "MB",
-        "images/s",
-        "ImageNet:",
-        "M mul",
-        "MB",
-        "images/s"
-    );
-    let (cifar, imagenet) = (NetworkConfig::default(), NetworkConfig::imagenet());
-    for (name, genotype) in zoo::all() {
-        let with = Network::new(&genotype, NetworkConfig { auxiliary: true, ..cifar })?.layout().count;
-        let small = zoo_entry(&genotype, cifar, 32, args)?;
-        let large = zoo_entry(&genotype, imagenet, 224, args)?;
-        println!(
-            "{name:<15} {:>10} {with:>10} {:>8.2} {:>7.1} {:>9} {:>10} {:>8.2} {:>7.1} {:>9}",
-            small.0, small.1, small.2, small.3, large.0, large.1, large.2, large.3
-        );
-    }
-    Ok(true)
-}
-
-/// Parameters, multiply-adds in millions, memory in MB and, if it is measured, images a second.
-fn zoo_entry(
-    genotype: &Genotype,
-    config: NetworkConfig,
-    pixels: usize,
-    args: &ZooArgs,
-) -> Result<(usize, f64, f64, String)> {
-    let network = Network::new(genotype, config)?;
-    let parameters = network.layout().count;
-    let (counters, peak) = network.forward_cost(args.batch_size, [pixels; 2])?;
-    let macs = counters.cost.macs as f64 / args.batch_size as f64 / 1e6;
-    let mut speed = "-".to_owned();
-    if args.measure {
-        let weights = ParamSet::init(network.layout(), 0, DType::F32)?;
-        let mut running = RunningStats::new(network.norms(), DType::F32);
-        let batch = Batch {
-            images: Tensor::zeros([args.batch_size, pixels, pixels, config.image_channels], DType::F32),
-            labels: Tensor::zeros([args.batch_size], DType::U32),
-        };
-        let mut best = f64::INFINITY;
-        for _ in 0..3 {
-            let start = std::time::Instant::now();
-            Pass::evaluate(&network, &weights, &batch, &mut running)?;
-            best = best.min(start.elapsed().as_secs_f64());
-        }
-        speed = format!("{:.1}", args.batch_size as f64 / best);
-    }
-    Ok((parameters, macs, peak as f64 / 1e6, speed))
 }
 
 fn inspect_supernet(args: &SupernetArgs) -> Result<bool> {

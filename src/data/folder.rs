@@ -15,7 +15,7 @@ const EXTENSIONS: [&str; 3] = ["png", "jpg", "jpeg"];
 /// # Errors
 /// `Error::Data` names the folder without classes or images, or the file that is no image.
 pub fn load(dir: &Path, size: usize) -> Result<Dataset> {
-    files::check_exists(dir)?;
+    files::check_exists(dir, "")?;
     if dir.is_file() {
         return Err(Error::data(
             dir,
