@@ -59,7 +59,8 @@ pub(super) fn shows_bars() -> bool {
 impl Progress {
     /// No bar unless stderr is a terminal; nothing at all if `quiet`; nothing but JSON on stdout if `json`.
     pub fn new(quiet: bool, json: bool) -> Self {
-        let shown = !quiet && shows_bars();
+        let mixed = json && std::io::stdout().is_terminal(); // rows and bar would be drawn over each other
+        let shown = !quiet && !mixed && shows_bars();
         let target = if shown { ProgressDrawTarget::stderr_with_hz(8) } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(None, target);
         if let Ok(nothing) = ProgressStyle::with_template("") {

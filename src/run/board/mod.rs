@@ -18,8 +18,10 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// What TensorBoard asks of the name of an event file.
+/// What TensorBoard asks of the name of an event file; behind it comes when the file was begun, in seconds since 1970.
 const PREFIX: &str = "events.out.tfevents.";
+/// Where others put the name of the machine.
+const SUFFIX: &str = ".oche";
 
 /// What has to be known of a search to read its alphas.
 #[derive(Clone, Debug)]
@@ -106,10 +108,9 @@ impl Board {
     fn replace(&mut self, bytes: &[u8]) -> Result<PathBuf> {
         let old = files(&self.folder)?;
         // under a new name, also within a second: a reader keeps its place in a file that it knows
-        let path = (now() as u64..)
-            .map(|time| self.folder.join(format!("{PREFIX}{time:010}.oche")))
-            .find(|path| old.last().is_none_or(|last| path > last))
-            .unwrap_or_default();
+        let newest = old.iter().filter_map(|path| time_of(path)).max();
+        let time = newest.map_or(now() as u64, |newest| (now() as u64).max(newest + 1));
+        let path = self.folder.join(format!("{PREFIX}{time:010}{SUFFIX}"));
         let temporary = folder::write_temporary(&self.folder.join("board"), |file| file.write_all(bytes))?;
         folder::rename(&temporary, &path).inspect_err(|_| drop(fs::remove_file(&temporary)))?;
         for old in old {
@@ -193,14 +194,18 @@ pub fn mention(there: bool) -> &'static str {
     if there { "  events.out.tfevents.*    the rows once more, for TensorBoard\n" } else { "" }
 }
 
-/// The event files in `folder`, in order of their time.
+/// The event files in `folder` that a run has written.
 fn files(folder: &Path) -> Result<Vec<PathBuf>> {
     let entries = fs::read_dir(folder).map_err(Error::io("read", folder))?;
     let paths = entries.map(|entry| Ok(entry.map_err(Error::io("read", folder))?.path()));
     let mut paths = paths.collect::<Result<Vec<_>>>()?;
-    paths.retain(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(PREFIX)));
-    paths.sort();
+    paths.retain(|path| time_of(path).is_some());
     Ok(paths)
+}
+
+/// The time in the name of an event file.
+fn time_of(path: &Path) -> Option<u64> {
+    path.file_name()?.to_str()?.strip_prefix(PREFIX)?.strip_suffix(SUFFIX)?.parse().ok()
 }
 
 /// Seconds of the run from each row to the newest. An epoch takes what its steps do not.

@@ -178,7 +178,7 @@ impl Transfer<'_> {
         let Archive { md5, .. } = self.archive;
         let place = self.whole.display();
         let what = format!(
-            "cannot be fetched ({why}); try again, or get it on another machine, put it here as {place} (MD5 {md5}) and leave --download out"
+            "cannot be fetched ({why}); try again, or get it on another machine and put it here as {place} (MD5 {md5})"
         );
         failed(self.archive, what)
     }
