@@ -1,5 +1,6 @@
 //! `inspect zoo`: what the networks of the published cells take.
 
+use super::cli::print;
 use crate::data::loader::Batch;
 use crate::error::{Error, Result};
 use crate::nn::RunningStats;
@@ -35,7 +36,7 @@ impl ZooArgs {
             return Err(Error::config("--batch-size", "must be at least 1"));
         }
         if !self.json {
-            self.print_heading();
+            print(&self.heading())?;
         }
         let (cifar, imagenet) = (NetworkConfig::default(), NetworkConfig::imagenet());
         for (name, genotype) in zoo::all() {
@@ -43,30 +44,26 @@ impl ZooArgs {
             let with = Network::new(&genotype, with)?.layout().count;
             let small = self.entry(&genotype, cifar, 32)?;
             let large = self.entry(&genotype, imagenet, 224)?;
-            if self.json {
+            print(&if self.json {
                 let mut cifar = small.json();
                 cifar["parameters_with_auxiliary_head"] = with.into();
-                println!("{}", json!({ "name": name, "cifar10": cifar, "imagenet": large.json() }));
+                format!("{}\n", json!({ "name": name, "cifar10": cifar, "imagenet": large.json() }))
             } else {
                 let (s, l) = (small.columns(), large.columns());
-                println!(
-                    "{name:<15} {:>10} {with:>10} {} {:>10} {}",
-                    small.parameters, s, large.parameters, l
-                );
-            }
+                format!("{name:<15} {:>10} {with:>10} {s} {:>10} {l}\n", small.parameters, large.parameters)
+            })?;
         }
         Ok(true)
     }
 
-    fn print_heading(&self) {
-        let batch = self.batch_size;
-        println!("CIFAR-10: C = 36, 20 cells, 32 x 32 pixels; ImageNet: C = 48, 14 cells, 224 x 224 pixels");
-        println!("memory: of the tensors of a forward of {batch} images, weights not counted\n");
+    fn heading(&self) -> String {
         let columns = format!("{:>8} {:>7} {:>9}", "M mul", "MB", "images/s");
-        println!(
-            "{:<15} {:>10} {:>10} {columns} {:>10} {columns}",
-            "CIFAR-10:", "parameters", "with aux", "ImageNet:"
-        );
+        format!(
+            "CIFAR-10: C = 36, 20 cells, 32 x 32 pixels; ImageNet: C = 48, 14 cells, 224 x 224 pixels\n\
+             memory: of the tensors of a forward of {} images, weights not counted\n\n\
+             {:<15} {:>10} {:>10} {columns} {:>10} {columns}\n",
+            self.batch_size, "CIFAR-10:", "parameters", "with aux", "ImageNet:"
+        )
     }
 
     fn entry(&self, genotype: &Genotype, config: NetworkConfig, pixels: usize) -> Result<Entry> {

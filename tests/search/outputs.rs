@@ -179,3 +179,17 @@ fn events_are_the_bytes_that_tensorflow_writes() {
         assert_eq!(hex(&event), written);
     }
 }
+
+#[test]
+fn the_zoo_is_a_json_object_a_cell() {
+    let script = format!("'{INSPECT}' zoo --json");
+    let ended = run(assert_cmd::Command::new("sh").args(["-c", &script]));
+    assert_eq!((ended.code, ended.err.as_str()), (Some(0), ""));
+    let cells: Vec<Value> = ended.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(cells.len(), 13);
+    let darts = cells.iter().find(|cell| cell["name"] == "DARTS_V2").unwrap();
+    assert_eq!(darts["cifar10"]["parameters"], 3_349_342);
+    assert!(darts["imagenet"]["multiply_adds"].as_u64().unwrap() > 500_000_000, "{darts}");
+    let head = run(assert_cmd::Command::new("sh").args(["-c", &format!("{script} | head -n 1")]));
+    assert_eq!((head.err.as_str(), head.out.lines().count()), ("", 1));
+}

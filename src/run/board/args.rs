@@ -2,6 +2,7 @@
 
 use super::{Board, Space};
 use crate::error::{Error, Result};
+use crate::run::cli::print;
 use crate::run::config::{Configuration, SearchConfig, TrainConfig};
 use crate::run::folder;
 use clap::Args;
@@ -33,7 +34,7 @@ impl TensorboardArgs {
         } else {
             Board::new(&self.run, TrainConfig::from_file(&settings)?.to_toml(), None)
         };
-        println!("{}", board.write()?.display());
+        print(&format!("{}\n", board.write()?.display()))?;
         Ok(true)
     }
 }
