@@ -132,7 +132,7 @@ impl Value {
     }
     /// Of numbers between 0 and 1.
     pub fn histogram(tag: impl Into<String>, numbers: &[f64]) -> Self {
-        let mut bucket = vec![0.0; BUCKETS];
+        let mut bucket = [0.0; BUCKETS];
         for x in numbers {
             bucket[((x * BUCKETS as f64) as usize).min(BUCKETS - 1)] += 1.0;
         }
