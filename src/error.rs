@@ -29,6 +29,9 @@ pub enum Error {
     /// A file of a data set is missing, damaged or of another kind.
     #[error("{}: {what}", path.display())]
     Data { path: PathBuf, what: String },
+    /// A file that a server did not give out whole.
+    #[error("{url}: {what}")]
+    Download { url: String, what: String },
     /// A cell description that is not one.
     #[error("genotype: {what}")]
     Genotype { what: String },

@@ -7,6 +7,8 @@ mod batches;
 mod cifar;
 #[path = "data/crops.rs"]
 mod crops;
+#[path = "data/download.rs"]
+mod download;
 #[path = "data/folder.rs"]
 mod folder;
 #[path = "data/idx.rs"]

@@ -93,7 +93,8 @@ fn weights_of_pytorch_give_its_logits_and_go_back_bit_for_bit() {
 fn supernets_of_pytorch_do_as_well() {
     let dir = tempfile::tempdir().unwrap();
     let (weights, answers) = (golden("search.safetensors"), golden("search.logits.safetensors"));
-    let config = CnnConfig { channels: 2, cells: 3, space: Space::darts(2), classes: 4, ..CnnConfig::default() };
+    let config =
+        CnnConfig { channels: 2, cells: 3, space: Space::darts(2), classes: 4, ..CnnConfig::default() };
     for fused in [true, false] {
         let net = CnnSupernet::new(&CnnConfig { fused, ..config.clone() }).unwrap();
         let mut searcher = Searcher::new(Box::new(net), Hyper::default(), 0, DType::F32).unwrap();

@@ -10,6 +10,8 @@ mod bad_data;
 mod bad_input;
 #[path = "search/learning.rs"]
 mod learning;
+#[path = "search/outputs.rs"]
+mod outputs;
 #[path = "search/resume.rs"]
 mod resume;
 #[path = "search/run_folder.rs"]
@@ -17,6 +19,8 @@ mod run_folder;
 #[path = "search/selection.rs"]
 mod selection;
 
+#[path = "common/events.rs"]
+mod events;
 #[path = "common/program.rs"]
 mod program;
 
@@ -28,6 +32,7 @@ use std::process::{Command, ExitStatus, Stdio};
 
 const SEARCH: &str = env!("CARGO_BIN_EXE_search");
 const INSPECT: &str = env!("CARGO_BIN_EXE_inspect");
+const TRAIN: &str = env!("CARGO_BIN_EXE_train");
 
 /// A search of a few milliseconds a step: 4 steps an epoch, both kinds of cells, every candidate.
 const TINY: &str =

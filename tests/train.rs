@@ -1,6 +1,8 @@
 //! The `train` program as its users run it: run folder, repeatability, stops and resumes, mistakes.
 #![cfg(unix)] // stops are signals
 
+#[path = "common/events.rs"]
+mod events;
 #[path = "train/objective.rs"]
 mod objective;
 #[path = "common/program.rs"]
@@ -48,6 +50,12 @@ fn assert_same(a: &Path, b: &Path) {
     let ((rows_a, files_a), (rows_b, files_b)) = (essence(a), essence(b));
     assert_eq!(rows_a, rows_b, "{} and {}", a.display(), b.display());
     assert!(files_a == files_b, "files of {} and {} differ", a.display(), b.display());
+    assert!(
+        events::essence(a) == events::essence(b),
+        "event files of {} and {} differ",
+        a.display(),
+        b.display()
+    );
 }
 
 #[test]
@@ -60,9 +68,10 @@ fn a_training_leaves_every_file_of_the_run_folder() {
     assert!(name.starts_with("train-DARTS_V2-synthetic-2"), "{name}");
     let mut files: Vec<_> =
         fs::read_dir(&run).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    files.retain(|file| !events::file(&run).ends_with(file));
     files.sort();
     let wanted = "best.safetensors checkpoint.previous.safetensors checkpoint.safetensors config.toml \
-                  genotype.json genotype.txt metrics.jsonl normal.svg reduce.svg";
+                  genotype.json genotype.txt log.txt metrics.jsonl normal.svg reduce.svg";
     assert_eq!(files.join(" "), wanted);
     let said = ["60 images to train, 12 to test", "DARTS_V2", "auxiliary head included", "drop path to 0.4"];
     for part in said.into_iter().chain(["label smoothing 0.1", "epoch 2/2", "top-5", "best test", name]) {
@@ -329,4 +338,28 @@ fn mistakes_are_one_sentence_and_change_nothing() {
             "network.channels is 2 there",
         ],
     );
+}
+
+#[test]
+fn json_is_the_rows_and_the_result_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let ended = train(dir.path(), &format!("{TINY} --epochs 2 --out run --json"));
+    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    let mut printed: Vec<Value> = ended.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let result = printed.pop().unwrap();
+    let metrics = rows(&dir.path().join("run"), "metrics.jsonl");
+    assert_eq!(printed, metrics);
+    let accuracy = |row: &Value| row["test_accuracy"].as_f64().unwrap();
+    let tests: Vec<&Value> = metrics.iter().filter(|row| row["kind"] == "epoch").collect();
+    let best = if accuracy(tests[1]) > accuracy(tests[0]) { tests[1] } else { tests[0] };
+    for key in ["epoch", "test_accuracy", "test_top5"] {
+        assert_eq!(result["best"][key], best[key], "{key}");
+    }
+    assert_eq!((&result["kind"], &result["folder"]), (&"result".into(), &"run".into()));
+    assert_eq!(result["genotype"], zoo::named("DARTS_V2").unwrap().to_string());
+    assert_eq!(fs::read_to_string(dir.path().join("run/log.txt")).unwrap(), ended.err);
+    let quiet = train(dir.path(), &format!("{TINY} --epochs 1 --max-steps 1 --out none --json --quiet"));
+    assert_eq!((quiet.err.as_str(), quiet.out.lines().count()), ("", 3));
+    let result: Value = serde_json::from_str(quiet.out.lines().last().unwrap()).unwrap();
+    assert!(result["best"].is_null(), "{result}");
 }

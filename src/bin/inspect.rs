@@ -4,6 +4,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use oche::device::{Device, profile};
 use oche::ops::cases::{Case, cases};
 use oche::run::bench::{self, BenchArgs};
+use oche::run::board::TensorboardArgs;
 use oche::run::cases as comparison;
 use oche::run::cli::{parse, print};
 use oche::run::device::{self, Wanted};
@@ -11,7 +12,7 @@ use oche::run::draw::cell_text;
 use oche::run::evaluate::EvaluateArgs;
 use oche::run::export::ExportArgs;
 use oche::run::report::{CompareArgs, ReportArgs};
-use oche::run::zoo_table::ZooArgs;
+use oche::run::zoo::ZooArgs;
 use oche::run::{found, memory, parity, result};
 use oche::search::{Order, Workload};
 use oche::space::cnn::{CnnConfig, CnnSupernet};
@@ -51,6 +52,8 @@ enum Command {
     Cases(CasesArgs),
     /// Writes the report.html of a run folder anew
     Report(ReportArgs),
+    /// Writes the TensorBoard event file of a run folder anew
+    Tensorboard(TensorboardArgs),
     /// Writes one page on several runs: curves, results, differing settings, cells
     Compare(CompareArgs),
     /// Measures a device: copies and products, each kind of kernel, whole search steps
@@ -185,6 +188,7 @@ fn run(command: Command) -> Result<bool> {
         Command::Device(args) => inspect_device(&args),
         Command::Cases(args) => inspect_cases(&args),
         Command::Report(args) => args.run(),
+        Command::Tensorboard(args) => args.run(),
         Command::Compare(args) => args.run(),
         Command::Bench(args) => inspect_bench(&args),
     }

@@ -4,9 +4,10 @@ use oche::Result;
 use oche::device::profile;
 use oche::run::cli::{Outcome, SearchArgs, in_pool, parse, print, resolve, status};
 use oche::run::config::Configuration;
-use oche::run::interrupt;
+use oche::run::progress::Progress;
 use oche::run::search::SearchRun;
 use oche::run::select::Selection;
+use oche::run::{download, interrupt};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -23,6 +24,12 @@ fn run(args: &SearchArgs) -> Result<Outcome> {
         return print(&config.to_toml()).map(|()| Outcome::Finished);
     }
     interrupt::install()?;
+    if args.download {
+        let words = Progress::new(config.run.quiet, config.run.json);
+        if download::data(&config.data.name, &config.data.dir, &words)? == Outcome::Interrupted {
+            return Ok(Outcome::Interrupted);
+        }
+    }
     in_pool(config.run.threads, || match &args.resume {
         Some(folder) if config.is_selection() => Selection::resume(config, folder)?.run(),
         None if config.is_selection() => Selection::start(config)?.run(),

@@ -1,6 +1,6 @@
 //! CIFAR-10 and CIFAR-100 in the official binary layout (Krizhevsky 2009), from a folder or the archive as downloaded.
 
-use super::{Dataset, ImageSet, files};
+use super::{Archive, Dataset, ImageSet, files};
 use crate::error::{Error, Result};
 use rayon::prelude::*;
 use std::path::{Path, PathBuf};
@@ -18,6 +18,8 @@ pub struct Layout {
     records: &'static [usize],
     folder: &'static str,
     archive: &'static str,
+    /// Of the archive, as its publishers print it.
+    md5: &'static str,
     /// Folder, archive and first batch of the version for python, which people take by mistake.
     python: [&'static str; 3],
     /// Number of classes of each label byte; the last byte is the class.
@@ -40,6 +42,7 @@ pub const CIFAR10: Layout = Layout {
     records: &[10_000; 6],
     folder: "cifar-10-batches-bin",
     archive: "cifar-10-binary.tar.gz",
+    md5: "c32a1d4ab5d03f1284b67883e8d87530",
     python: ["cifar-10-batches-py", "cifar-10-python.tar.gz", "data_batch_1"],
     labels: &[10],
     classes: &["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"],
@@ -54,6 +57,7 @@ pub const CIFAR100: Layout = Layout {
     records: &[50_000, 10_000],
     folder: "cifar-100-binary",
     archive: "cifar-100-binary.tar.gz",
+    md5: "03b5dce01913d631647c71ecec9e9cb8",
     python: ["cifar-100-python", "cifar-100-python.tar.gz", "train"],
     labels: &[20, 100],
     classes: &FINE_CLASSES,
@@ -77,6 +81,19 @@ const FINE_CLASSES: [&str; 100] = [
 ];
 
 impl Layout {
+    /// The archive as its publishers give it out.
+    pub fn published(&self) -> Archive {
+        let url = format!("https://www.cs.toronto.edu/~kriz/{}", self.archive);
+        Archive { url, file: self.archive.into(), md5: self.md5.into() }
+    }
+    /// Whether something of the set is at `path`, though it may turn out not to be all of it.
+    pub fn is_at(&self, path: &Path) -> bool {
+        path.is_file()
+            || path.join(self.archive).is_file()
+            || [path.to_owned(), path.join(self.folder)]
+                .iter()
+                .any(|dir| self.batches.iter().any(|batch| files::find(dir, &[batch]).is_some()))
+    }
     fn record(&self) -> usize {
         self.labels.len() + IMAGE
     }
@@ -100,7 +117,7 @@ type Decoded = (Vec<u8>, Vec<u32>);
 /// # Errors
 /// `Error::Data` names the file that is missing, of a wrong size, damaged, or of another kind.
 pub fn load(layout: &Layout, path: &Path) -> Result<Dataset> {
-    files::check_exists(path)?;
+    files::check_exists(path, ", or fetch the set into it with --download")?;
     let decoded: Vec<Result<Decoded>> = match locate(layout, path)? {
         Source::Archive(archive) => {
             let batches = read_archive(layout, &archive)?;
@@ -182,7 +199,7 @@ fn locate(layout: &Layout, path: &Path) -> Result<Source> {
     Err(Error::data(
         path,
         format!(
-            "holds none of {} (also as .gz or in {}) and no {}; give the folder that does",
+            "holds none of {} (also as .gz or in {}) and no {}; give the folder that does, or fetch it with --download",
             layout.batches.join(", "),
             layout.folder,
             layout.archive

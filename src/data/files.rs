@@ -47,13 +47,14 @@ pub fn damage(path: &Path, error: &io::Error) -> Error {
     }
 }
 
-/// Fails if there is nothing at `path`, or it cannot be looked at.
-pub fn check_exists(path: &Path) -> Result<()> {
+/// Fails if there is nothing at `path`, or it cannot be looked at; `or` is what else can be done about the first.
+pub fn check_exists(path: &Path, or: &str) -> Result<()> {
     match path.metadata() {
         Ok(_) => Ok(()),
-        Err(e) if e.kind() == ErrorKind::NotFound => {
-            Err(Error::data(path, "does not exist; give the folder of the data set with --data-dir"))
-        }
+        Err(e) if e.kind() == ErrorKind::NotFound => Err(Error::data(
+            path,
+            format!("does not exist; give the folder of the data set with --data-dir{or}"),
+        )),
         Err(e) => Err(Error::io("open", path)(e)),
     }
 }

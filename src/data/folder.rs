@@ -44,7 +44,7 @@ pub fn list(dir: &Path) -> Result<(Files, Option<Files>)> {
 }
 
 fn find(dir: &Path) -> Result<(Files, Option<Files>)> {
-    files::check_exists(dir)?;
+    files::check_exists(dir, "")?;
     if dir.is_file() {
         return Err(Error::data(
             dir,

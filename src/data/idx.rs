@@ -14,7 +14,7 @@ const LABELS: u32 = 0x0000_0801;
 /// # Errors
 /// `Error::Data` names the file that is missing, damaged, of another kind, or that does not fit the others.
 pub fn load(dir: &Path) -> Result<Dataset> {
-    files::check_exists(dir)?;
+    files::check_exists(dir, "")?;
     let Some(paths) = pair(dir, "train")? else {
         return Err(Error::data(
             dir,

@@ -194,6 +194,34 @@ pub fn synthetic(size: usize, train_images: usize, seed: u64) -> Result<Dataset>
     load(&Request { name: "synthetic".into(), dir: None, image_size, seed, train_images })
 }
 
+/// A file that the publishers of a data set give out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Archive {
+    pub url: String,
+    /// Its name where it is looked for.
+    pub file: String,
+    /// MD5 of its bytes in lower-case hexadecimal.
+    pub md5: String,
+}
+
+/// The names of the sets that have an [`Archive`].
+pub const PUBLISHED: [&str; 2] = ["cifar10", "cifar100"];
+
+/// The archive of the set `name`, one of [`PUBLISHED`], if no file of the set is at `dir` yet.
+pub fn wanted(name: &str, dir: &Path) -> Option<Archive> {
+    let layout = match name {
+        "cifar10" => &cifar::CIFAR10,
+        "cifar100" => &cifar::CIFAR100,
+        _ => return None,
+    };
+    (!layout.is_at(dir)).then(|| layout.published())
+}
+
+/// How a sentence ends on the files of `name` that are not there.
+pub fn or_download(name: &str) -> &'static str {
+    if PUBLISHED.contains(&name) { ", or fetch it with --download" } else { "" }
+}
+
 /// Loads a data set into memory.
 ///
 /// # Errors
@@ -209,7 +237,7 @@ pub fn load(request: &Request) -> Result<Dataset> {
     let Some(dir) = request.dir.as_deref() else {
         return Err(Error::config(
             "data.dir",
-            format!("`{name}` is read from files; say where they are with --data-dir"),
+            format!("`{name}` is read from files; say where they are with --data-dir{}", or_download(name)),
         ));
     };
     let dataset = match name {

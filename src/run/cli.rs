@@ -1,7 +1,7 @@
 //! The flags of `search` and `train`: one for every setting, and those that say which run it is.
 
 use super::config::{Configuration, Given, Key, Order, SearchConfig, TrainConfig, show};
-use super::{folder, interrupt};
+use super::{download, folder, interrupt};
 use crate::error::{Error, Result};
 use clap::builder::{OsStr, ValueParser};
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, Parser, ValueEnum};
@@ -28,6 +28,9 @@ pub struct SearchArgs {
     /// Write the settings that would be used, as a TOML file, and exit [default: off; Oche]
     #[arg(long)]
     pub print_config: bool,
+    /// Get cifar10 or cifar100 from its publishers, if it is not there yet, into --data-dir, else into data [default: off; Oche]
+    #[arg(long)]
+    pub download: bool,
     /// The same as --graph=false
     #[arg(long, conflicts_with = "run.graph")]
     pub no_graph: bool,
@@ -54,6 +57,9 @@ pub struct TrainArgs {
     /// Write the settings that would be used, as a TOML file, and exit [default: off; Oche]
     #[arg(long)]
     pub print_config: bool,
+    /// Get cifar10 or cifar100 from its publishers, if it is not there yet, into --data-dir, else into data [default: off; Oche]
+    #[arg(long)]
+    pub download: bool,
     /// The same as --graph=false
     #[arg(long, conflicts_with = "run.graph")]
     pub no_graph: bool,
@@ -199,6 +205,9 @@ pub fn resolve(args: &SearchArgs) -> Result<SearchConfig> {
             config.search.order = order;
         }
         config.run.graph &= !args.no_graph;
+        if args.download {
+            config.data.dir = download::place(&config.data.name, &config.data.dir)?;
+        }
         Ok(())
     })
 }
@@ -213,6 +222,9 @@ pub fn resolve_training(args: &TrainArgs) -> Result<TrainConfig> {
     };
     settings(base, file, &args.settings, |config, _| {
         config.run.graph &= !args.no_graph;
+        if args.download {
+            config.data.dir = download::place(&config.data.name, &config.data.dir)?;
+        }
         Ok(())
     })
 }

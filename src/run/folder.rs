@@ -16,6 +16,7 @@ pub const REDUCE_SVG: &str = "reduce.svg";
 pub const REPORT: &str = "report.html";
 /// A row for each search and training of a selection.
 pub const SELECTION: &str = "selection.jsonl";
+pub const LOG: &str = "log.txt";
 /// The files that hold the cells.
 pub const CELLS: [&str; 4] = [GENOTYPE_JSON, GENOTYPE_TEXT, NORMAL_SVG, REDUCE_SVG];
 /// Where runs lie that were given no `--out`.
@@ -49,7 +50,7 @@ pub fn claim(folder: &Path) -> Result<Option<File>> {
 /// Takes away what a run that could not start has written into its folder, and the folder if that leaves it empty.
 /// `more` names the files besides those that every run writes.
 pub fn undo(folder: &Path, more: &[&str]) {
-    for name in [CONFIG, METRICS, super::checkpoint::NEWEST].iter().chain(more) {
+    for name in [CONFIG, METRICS, LOG, super::checkpoint::NEWEST].iter().chain(more) {
         // Whatever stays, stays: the error that brought us here is the one to tell.
         let _ = fs::remove_file(folder.join(name));
     }

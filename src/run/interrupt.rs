@@ -24,12 +24,12 @@ pub fn install() -> Result<()> {
     installed.as_ref().copied().map_err(failed)
 }
 
-/// Says how to go on with the run in `folder`, whose checkpoint is written.
-pub fn tell(folder: &Path) {
+/// How to go on with the run in `folder`, whose checkpoint is written.
+pub fn advice(folder: &Path) -> String {
     // how this program was called, for a command that can be copied
     let program = std::env::args().next().unwrap_or_else(|| "search".into());
     let folder = folder.display();
-    eprintln!("interrupted; the checkpoint is written, go on with: {program} --resume {folder}");
+    format!("interrupted; the checkpoint is written, go on with: {program} --resume {folder}")
 }
 
 /// Whether a signal came; the run polls this at every step.

@@ -2,6 +2,8 @@
 
 use super::folder;
 use crate::error::{Error, Result};
+use crate::space::Genotype;
+use crate::space::discretise::discretise;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions};
@@ -81,6 +83,16 @@ pub struct Alphas {
     pub epoch: usize,
     pub normal: Vec<Vec<f64>>,
     pub reduce: Vec<Vec<f64>>,
+}
+
+impl Alphas {
+    /// The cells that the published rule makes of these weights.
+    pub fn genotype(&self, candidates: &[String], nodes: usize) -> Result<Genotype> {
+        let normal = discretise(&self.normal, candidates, nodes)?;
+        let reduce = discretise(&self.reduce, candidates, nodes)?;
+        let concat: Vec<usize> = (2..nodes + 2).collect();
+        Ok(Genotype { normal, normal_concat: concat.clone(), reduce, reduce_concat: concat })
+    }
 }
 
 /// An append-only file of rows.

@@ -2,12 +2,14 @@
 //! report; comparisons and measurements.
 
 pub mod bench;
+pub mod board;
 pub mod cases;
 mod caught;
 pub mod checkpoint;
 pub mod cli;
 pub mod config;
 pub mod device;
+pub mod download;
 pub mod draw;
 pub mod evaluate;
 pub mod export;
@@ -23,6 +25,7 @@ mod network_state;
 pub mod onnx;
 pub mod parity;
 pub mod progress;
+mod records;
 pub mod report;
 pub mod result;
 pub mod search;
@@ -34,6 +37,6 @@ pub mod train;
 mod train_data;
 mod train_result;
 mod train_state;
-pub mod zoo_table;
+pub mod zoo;
 
 pub use tensor_file::{NamedTensors, safetensors_read};

@@ -1,7 +1,12 @@
-//! What a running search shows: a bar on a terminal, a line per epoch everywhere.
+//! What a run says: a bar on a terminal, a line per epoch everywhere, the same lines in its log.
 
+use super::{cli, folder};
+use crate::error::{Error, Result};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::Value;
+use std::fs::{File, OpenOptions};
 use std::io::{IsTerminal, Write};
+use std::path::Path;
 use std::time::Duration;
 
 /// Numbers of a running epoch.
@@ -37,26 +42,40 @@ pub struct EpochNumbers {
     pub peak_rss_bytes: Option<usize>,
 }
 
-/// The display of a search: the bar on stderr, lines on stdout.
+/// The display of a run: the bar on stderr, lines on stdout, or on stderr beside JSON, and in the log.
 #[derive(Debug)]
 pub struct Progress {
     bar: ProgressBar,
     quiet: bool,
+    json: bool,
+    log: Option<File>,
+}
+
+/// Whether stderr is a terminal on which a line can be drawn over.
+pub(super) fn shows_bars() -> bool {
+    std::io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
 impl Progress {
-    /// No bar unless stderr is a terminal; nothing at all if `quiet`.
-    pub fn new(quiet: bool) -> Self {
-        let target = if quiet || !std::io::stderr().is_terminal() {
-            ProgressDrawTarget::hidden()
-        } else {
-            ProgressDrawTarget::stderr_with_hz(8)
-        };
+    /// No bar unless stderr is a terminal; nothing at all if `quiet`; nothing but JSON on stdout if `json`.
+    pub fn new(quiet: bool, json: bool) -> Self {
+        let mixed = json && std::io::stdout().is_terminal(); // rows and bar would be drawn over each other
+        let shown = !quiet && !mixed && shows_bars();
+        let target = if shown { ProgressDrawTarget::stderr_with_hz(8) } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(None, target);
         if let Ok(nothing) = ProgressStyle::with_template("") {
             bar.set_style(nothing); // until the first epoch starts
         }
-        Self { bar, quiet }
+        Self { bar, quiet, json, log: None }
+    }
+    /// The same with a log in `folder`, behind what is in it.
+    pub fn logged(self, folder: &Path) -> Result<Self> {
+        let path = folder.join(folder::LOG);
+        let log = OpenOptions::new().append(true).create(true).open(&path).map_err(Error::write(&path))?;
+        Ok(Self { log: Some(log), ..self })
+    }
+    pub fn is_quiet(&self) -> bool {
+        self.quiet
     }
     /// Starts the bar of `epoch` (from 0) at `done` of `steps`.
     pub fn start_epoch(&self, epoch: usize, epochs: usize, steps: usize, done: usize) {
@@ -84,12 +103,36 @@ impl Progress {
         self.bar.set_message("");
         self.line(line);
     }
-    /// Prints a line on stdout, above the bar.
+    /// Prints a line, above the bar.
     pub fn line(&self, text: &str) {
-        if !self.quiet {
-            // A reader that went away (search | head) is no reason to stop searching.
-            self.bar.suspend(|| drop(writeln!(std::io::stdout(), "{text}")));
+        self.log(text);
+        // A reader that went away (search | head) is no reason to stop searching.
+        match (self.quiet, self.json) {
+            (true, _) => {}
+            (_, true) => self.bar.suspend(|| drop(writeln!(std::io::stderr(), "{text}"))),
+            _ => self.bar.suspend(|| drop(writeln!(std::io::stdout(), "{text}"))),
         }
+    }
+    /// Tells on stderr what is not as it should be, or where a run stopped.
+    pub fn warn(&self, text: &str) {
+        self.log(text);
+        self.bar.suspend(|| drop(writeln!(std::io::stderr(), "{text}")));
+    }
+    /// Writes a line to the log alone. A log that cannot be written is no reason to stop: what a full disk costs is
+    /// told by the files that matter.
+    pub fn log(&self, text: &str) {
+        if let Some(mut log) = self.log.as_ref() {
+            let _ = writeln!(log, "{text}");
+        }
+    }
+    /// Prints what the run found, for people or as a JSON object.
+    pub fn result(&self, text: &str, json: &Value) -> Result<()> {
+        if !self.json {
+            self.log(text.trim_end());
+            return cli::print(text);
+        }
+        self.line(text.trim_end());
+        cli::print(&format!("{json}\n"))
     }
     /// Takes the bar away for good.
     pub fn finish(&self) {

@@ -1,8 +1,10 @@
 //! What a search says at its start and leaves at its end.
 
+use super::board;
 use super::config::SearchConfig;
 use super::draw::{cell_svg, cell_text};
 use super::folder::{self, write_atomic};
+use super::jsonl;
 use super::memory;
 use super::report;
 use crate::data::ImageSet;
@@ -11,6 +13,7 @@ use crate::search::{Feed, Order, Searcher};
 use crate::space::Genotype;
 use crate::space::genotype::CellKind;
 use crate::space::network::{Network, NetworkConfig};
+use serde_json::{Value, json};
 use std::path::Path;
 
 /// What runs, on what, with which settings.
@@ -115,12 +118,26 @@ pub fn write(
         (folder::REPORT, "all of it to look at in a browser"),
         (folder::METRICS, "a row a step and an epoch"),
         (folder::ALPHAS, "softmax(alpha) after each epoch"),
+        (folder::LOG, "what was printed"),
         (super::checkpoint::NEWEST, "weights, alphas and optimisers"),
         (folder::CONFIG, "all settings"),
     ] {
         text += &format!("  {file:<24} {what}\n");
     }
+    text += board::mention(config.run.tensorboard);
     Ok(text)
+}
+
+/// What `--json` prints last: folder, cells, and losses and accuracies of the newest epoch.
+pub fn json(folder: &Path, genotype: &Genotype) -> Result<Value> {
+    let rows = jsonl::read::<Value>(&folder.join(folder::METRICS))?;
+    let last = rows.iter().rfind(|row| row["kind"] == "epoch").unwrap_or(&Value::Null);
+    let mut result =
+        json!({ "kind": "result", "folder": folder.display().to_string(), "genotype": genotype.to_string() });
+    for key in ["epoch", "train_loss", "train_accuracy", "valid_loss", "valid_accuracy"] {
+        result[key] = last[key].clone();
+    }
+    Ok(result)
 }
 
 /// Parameters, and multiply-adds a forward of one image, of the network of a genotype.

@@ -1,15 +1,17 @@
 //! A whole search: data, supernet, epochs, run folder, resume.
 
+use super::board::{self, Board};
 use super::checkpoint::{Checkpoint, NEWEST, PREVIOUS};
 pub use super::cli::Outcome;
 use super::config::{Configuration, SearchConfig};
 use super::folder;
 use super::interrupt;
-use super::jsonl::{Alphas, Entropy, JsonLines, Row, Trim};
+use super::jsonl::{Alphas, Entropy, Row, Trim};
 use super::loaded;
 use super::memory as process;
 use super::network_state::Source;
 use super::progress::{EpochNumbers, Progress, StepNumbers, epoch_line};
+use super::records::Records;
 use super::report;
 use super::result;
 use super::state::{self, Position};
@@ -37,8 +39,7 @@ pub struct SearchRun {
     /// Device and what it is called.
     device: (Device, String),
     position: Position,
-    metrics: JsonLines,
-    alphas: JsonLines,
+    records: Records,
     progress: Progress,
     /// Steps since this process started, and when it did.
     pace: (usize, Instant),
@@ -92,7 +93,7 @@ impl SearchRun {
         }
         let run = Self::assemble(config, device, (folder.to_owned(), claim), images, searcher, position)?;
         if let Some(warning) = warning {
-            eprintln!("warning: {warning}");
+            run.progress.warn(&format!("warning: {warning}"));
         }
         run.progress.line(&run.standing());
         Ok(run)
@@ -125,9 +126,9 @@ impl SearchRun {
         searcher.graphs = config.run.graph;
         Ok(Self {
             feed: Feed::new(images, draws(&config), &device.0)?,
-            metrics: JsonLines::open(&folder.join(folder::METRICS))?,
-            alphas: JsonLines::open(&folder.join(folder::ALPHAS))?,
-            progress: Progress::new(config.run.quiet),
+            records: Records::open(&folder, config.run.json, board(&config, &folder))?
+                .with_alphas(&folder)?,
+            progress: Progress::new(config.run.quiet, config.run.json).logged(&folder)?,
             pace: (0, Instant::now()),
             whole: folder.clone(),
             config,
@@ -146,6 +147,10 @@ impl SearchRun {
 
     /// Searches to the end, or to the first signal.
     pub fn run(mut self) -> Result<Outcome> {
+        self.search().inspect_err(|e| self.progress.log(&format!("error: {e}")))
+    }
+
+    fn search(&mut self) -> Result<Outcome> {
         let (config, device) = (&self.config, &self.device.1);
         for line in result::heading(config, &self.feed, &self.searcher, device, &self.folder)? {
             self.progress.line(&line);
@@ -156,7 +161,7 @@ impl SearchRun {
             if self.epoch()? == Outcome::Interrupted {
                 self.save()?;
                 self.progress.finish();
-                interrupt::tell(&self.whole);
+                self.progress.warn(&interrupt::advice(&self.whole));
                 return Ok(Outcome::Interrupted);
             }
             more = self.more();
@@ -166,12 +171,9 @@ impl SearchRun {
             self.progress.line(&format!("memory    {} resident at the peak", process::show(bytes)));
         }
         let images = &self.feed.images;
-        let [height, width] = [images.height, images.width];
-        let text =
-            result::write(&self.folder, &self.searcher.genotype()?, &self.config, [height, width], images)?;
-        let mut out = std::io::stdout().lock();
-        // a reader that went away (search | head) has seen enough
-        drop(std::io::Write::write_all(&mut out, text.as_bytes()));
+        let (size, genotype) = ([images.height, images.width], self.searcher.genotype()?);
+        let text = result::write(&self.folder, &genotype, &self.config, size, images)?;
+        self.progress.result(&text, &result::json(&self.folder, &genotype)?)?;
         Ok(Outcome::Finished)
     }
 
@@ -252,7 +254,7 @@ impl SearchRun {
         self.position.correct += report.train_correct;
         self.position.train_loss += report.train_loss * images as f64;
         self.position.valid_loss += report.valid_loss * images as f64;
-        self.metrics.append(&Row::Step {
+        self.records.append(&Row::Step {
             epoch,
             step,
             train_loss: report.train_loss,
@@ -308,7 +310,7 @@ impl SearchRun {
         let mut weights = self.searcher.edge_weights()?.into_iter();
         let [normal, reduce] = [weights.next().unwrap_or_default(), weights.next().unwrap_or_default()];
         let entropy = Entropy { normal: entropies(&normal), reduce: entropies(&reduce) };
-        self.metrics.append(&Row::Epoch {
+        self.records.append(&Row::Epoch {
             epoch: n.epoch,
             learning_rate: n.learning_rate,
             train_loss: n.train_loss,
@@ -320,7 +322,7 @@ impl SearchRun {
             peak_rss_bytes: n.peak_rss_bytes,
             entropy,
         })?;
-        self.alphas.append(&Alphas { epoch: n.epoch, normal, reduce })?;
+        self.records.append_alphas(&Alphas { epoch: n.epoch, normal, reduce })?;
         result::write_cells(&self.folder, &self.searcher.genotype()?)?;
         self.progress.end_epoch(&epoch_line(n));
         Ok(())
@@ -360,6 +362,10 @@ fn build(config: &SearchConfig, device: &Device) -> Result<(ImageSet, Searcher)>
     }
     let searcher = Searcher::new(Box::new(net), hyper(config), config.search.seed, DType::F32)?;
     Ok((images, searcher))
+}
+
+fn board(config: &SearchConfig, folder: &Path) -> Option<Board> {
+    config.run.tensorboard.then(|| Board::new(folder, config.to_toml(), Some(board::Space::of(config))))
 }
 
 /// The supernet for images of so many classes and channels.

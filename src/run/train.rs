@@ -1,11 +1,13 @@
 //! A whole training: data, network, epochs, run folder, resume.
 
+use super::board::Board;
 use super::checkpoint::{BEST, Checkpoint, NEWEST, PREVIOUS};
 use super::cli::Outcome;
 use super::config::{Configuration, TrainConfig};
-use super::jsonl::{JsonLines, TrainRow, Trim};
+use super::jsonl::{TrainRow, Trim};
 use super::network_state::Source;
 use super::progress::{Progress, StepNumbers};
+use super::records::Records;
 use super::search::{at, percent};
 use super::train_data::TrainData;
 use super::train_result::{self as result, Tested};
@@ -36,7 +38,7 @@ pub struct TrainRun {
     /// Device and what it is called.
     device: (Device, String),
     position: Position,
-    metrics: JsonLines,
+    records: Records,
     progress: Progress,
     /// Steps since this process started, and when it did.
     pace: (usize, Instant),
@@ -102,7 +104,7 @@ impl TrainRun {
         let place = (folder.to_owned(), claim);
         let run = Self::assemble(config, genotype, device, place, data, trainer, position)?;
         if let Some(warning) = warning {
-            eprintln!("warning: {warning}");
+            run.progress.warn(&format!("warning: {warning}"));
         }
         run.progress.line(&run.standing());
         Ok(run)
@@ -135,9 +137,10 @@ impl TrainRun {
         let mut trainer = trainer.on(&device.0)?;
         trainer.graphs = config.run.graph;
         data.put_on(&device.0, config.train.batch_size)?;
+        let board = config.run.tensorboard.then(|| Board::new(&folder, config.to_toml(), None));
         Ok(Self {
-            metrics: JsonLines::open(&folder.join(folder::METRICS))?,
-            progress: Progress::new(config.run.quiet),
+            records: Records::open(&folder, config.run.json, board)?,
+            progress: Progress::new(config.run.quiet, config.run.json).logged(&folder)?,
             pace: (0, Instant::now()),
             whole: folder.clone(),
             config,
@@ -158,6 +161,10 @@ impl TrainRun {
 
     /// Trains to the end, or to the first signal.
     pub fn run(mut self) -> Result<Outcome> {
+        self.train().inspect_err(|e| self.progress.log(&format!("error: {e}")))
+    }
+
+    fn train(&mut self) -> Result<Outcome> {
         let device = &self.device.1;
         for line in result::heading(&self.config, &self.data, &self.trainer, device, &self.folder)? {
             self.progress.line(&line);
@@ -168,14 +175,15 @@ impl TrainRun {
             if self.epoch()? == Outcome::Interrupted {
                 self.save()?;
                 self.progress.finish();
-                interrupt::tell(&self.whole);
+                self.progress.warn(&interrupt::advice(&self.whole));
                 return Ok(Outcome::Interrupted);
             }
             more = self.more();
         }
         self.progress.finish();
         let best = self.position.best.map(|best| (best, self.data.test.len()));
-        super::cli::print(&result::ending(&self.genotype, best, &self.folder))?;
+        let text = result::ending(&self.genotype, best, &self.folder, self.config.run.tensorboard);
+        self.progress.result(&text, &result::json(&self.genotype, best, &self.folder))?;
         Ok(Outcome::Finished)
     }
 
@@ -248,7 +256,7 @@ impl TrainRun {
         let report = self.trainer.step(&batch, factors.as_ref(), learning_rate);
         let (loss, hits) = report.map_err(at(|| format!("epoch {}, step {}", epoch + 1, step + 1)))?;
         self.position.add(chosen.len(), loss, hits);
-        self.metrics.append(&TrainRow::Step {
+        self.records.append(&TrainRow::Step {
             epoch,
             step,
             train_loss: loss,
@@ -316,7 +324,7 @@ impl TrainRun {
             peak_bytes: self.trainer.peak_bytes(),
             peak_rss_bytes: profile::peak_resident(),
         };
-        self.metrics.append(&row)?;
+        self.records.append(&row)?;
         self.progress.end_epoch(&result::epoch_line(n, &row, self.config.train.epochs));
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! What a training says at its start, after each epoch and at its end.
 
+use super::board;
 use super::checkpoint::{BEST, NEWEST};
 use super::config::TrainConfig;
 use super::folder;
@@ -12,6 +13,7 @@ use super::train_state::Best;
 use crate::error::Result;
 use crate::space::Genotype;
 use crate::train::{Hits, Trainer};
+use serde_json::{Value, json};
 use std::path::Path;
 use std::time::Instant;
 
@@ -109,8 +111,20 @@ pub fn epoch_line(n: &Tested, row: &TrainRow, epochs: usize) -> String {
     )
 }
 
+/// What `--json` prints last: folder, cells, and the best test, null if no epoch is whole.
+pub fn json(genotype: &Genotype, best: Option<(Best, usize)>, folder: &Path) -> Value {
+    let best = best.map(|(best, tested)| {
+        json!({
+            "epoch": best.epoch,
+            "test_accuracy": percent(best.top1, tested),
+            "test_top5": percent(best.top5, tested)
+        })
+    });
+    json!({ "kind": "result", "folder": folder.display().to_string(), "genotype": genotype.to_string(), "best": best })
+}
+
 /// The text that ends a training; `best` with the number of test images.
-pub fn ending(genotype: &Genotype, best: Option<(Best, usize)>, folder: &Path) -> String {
+pub fn ending(genotype: &Genotype, best: Option<(Best, usize)>, folder: &Path, tensorboard: bool) -> String {
     let mut text = format!("\n{genotype}\n\n");
     if let Some((Best { epoch, top1, top5 }, tested)) = best {
         text += &format!(
@@ -126,9 +140,10 @@ pub fn ending(genotype: &Genotype, best: Option<(Best, usize)>, folder: &Path) -
         (NEWEST, "weights and optimiser after the last step"),
         (folder::METRICS, "a row a step and an epoch"),
         (folder::GENOTYPE_TEXT, "the cells, as the published code writes them"),
+        (folder::LOG, "what was printed"),
         (folder::CONFIG, "all settings"),
     ] {
         text += &format!("  {file:<24} {what}\n");
     }
-    text
+    text + board::mention(tensorboard)
 }

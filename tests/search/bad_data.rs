@@ -89,3 +89,46 @@ fn foreign_files() {
         mistake(dir.path(), "--data cifar10 --data-dir set", &["set/data_batch_1.bin"]);
     }
 }
+
+#[test]
+fn downloads() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    mistake(dir, "--download", &["--download: gets cifar10 and cifar100", "not synthetic"]);
+    mistake(
+        dir,
+        "--data idx --data-dir set --download",
+        &["--download: gets cifar10 and cifar100", "not idx"],
+    );
+    mistake(dir, "--data cifar100", &["data.dir", "--data-dir", "fetch it with --download"]);
+    mistake(dir, "--data cifar10 --data-dir set", &["does not exist", "with --download"]);
+    // where there is no network: behind a proxy that is not there
+    let offline = |program: &str, flags: &str| {
+        let mut command = assert_cmd::Command::new(program);
+        command.args(flags.split_whitespace()).current_dir(dir);
+        for name in ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"] {
+            command.env(name, "http://127.0.0.1:1");
+        }
+        run(command.env_remove("NO_PROXY").env_remove("no_proxy"))
+    };
+    for (program, flags, name, md5, place) in [
+        (SEARCH, "", "10", "c32a1d4ab5d03f1284b67883e8d87530", "data"),
+        (TRAIN, "--data-dir a/b", "100", "03b5dce01913d631647c71ecec9e9cb8", "a/b"),
+    ] {
+        let ended = offline(program, &format!("--data cifar{name} --download {flags}"));
+        let file = format!("cifar-{name}-binary.tar.gz");
+        let url = format!("https://www.cs.toronto.edu/~kriz/{file}");
+        one_line(&ended, &[&url, "cannot be fetched", md5, &format!("{place}/{file}"), "another machine"]);
+        assert_eq!(ended.out, format!("download  {url} into {place}\n"));
+        assert_eq!(offline(program, &format!("--data cifar{name} --download {flags} --quiet")).out, "");
+    }
+    assert!(listing(dir).iter().all(|(_, size, _)| size.is_none()), "no file is left");
+    // what is there is used, and what is wrong with it told
+    cifar(&dir.join("data"), 7);
+    one_line(&offline(SEARCH, "--data cifar10 --download"), &["data/data_batch_1.bin", "has 7 bytes"]);
+    fs::write(dir.join("data/cifar-100-binary.tar.gz"), "x").unwrap();
+    one_line(&offline(SEARCH, "--data cifar100 --download"), &["data/cifar-100-binary.tar.gz"]);
+    // the folder is remembered
+    let printed = search_well(dir, "--data cifar10 --download --print-config").out;
+    assert!(printed.contains("\ndir = \"data\"\n"), "{printed}");
+}

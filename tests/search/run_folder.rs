@@ -17,7 +17,9 @@ fn a_search_leaves_every_file_of_the_run_folder() {
     let run = fs::read_dir(dir.path().join("runs")).unwrap().next().unwrap().unwrap().path();
     let name = run.file_name().unwrap().to_str().unwrap();
     assert!(name.starts_with("search-synthetic-2"), "{name}");
+    let event_file = events::file(&run).file_name().unwrap().to_owned();
     let mut files: Vec<_> = fs::read_dir(&run).unwrap().map(|e| e.unwrap().file_name()).collect();
+    files.retain(|file| *file != event_file);
     files.sort();
     assert_eq!(
         files,
@@ -28,6 +30,7 @@ fn a_search_leaves_every_file_of_the_run_folder() {
             "config.toml",
             "genotype.json",
             "genotype.txt",
+            "log.txt",
             "metrics.jsonl",
             "normal.svg",
             "reduce.svg",

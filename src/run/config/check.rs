@@ -2,7 +2,7 @@
 
 use super::SearchConfig;
 use super::key::not_known;
-use crate::data::{IMAGE_SIZES, NAMES, SYNTHETIC_IMAGES};
+use crate::data::{IMAGE_SIZES, NAMES, SYNTHETIC_IMAGES, or_download};
 use crate::error::{Error, Result};
 use crate::run::device::Wanted;
 use crate::space::genotype::CANDIDATES;
@@ -138,7 +138,7 @@ pub(super) fn check_source(name: &str, dir: &Path) -> Result<bool> {
     one_of("data.name", name, &NAMES)?;
     let (synthetic, no_dir) = (name == "synthetic", dir.as_os_str().is_empty());
     require(synthetic || !no_dir, "data.dir", || {
-        format!("data set {name} needs a folder; give it with --data-dir")
+        format!("data set {name} needs a folder; give it with --data-dir{}", or_download(name))
     })?;
     require(!synthetic || no_dir, "data.dir", || {
         "is set, but the data set is synthetic, which has no files; name the data set with --data".into()

@@ -113,6 +113,8 @@ pub struct Run {
     pub out: PathBuf,
     pub checkpoint_steps: usize,
     pub quiet: bool,
+    pub json: bool,
+    pub tensorboard: bool,
 }
 
 impl Default for Data {
@@ -188,6 +190,8 @@ impl Default for Run {
             out: PathBuf::new(),
             checkpoint_steps: 100,
             quiet: false,
+            json: false,
+            tensorboard: true,
         }
     }
 }

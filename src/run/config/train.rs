@@ -78,6 +78,8 @@ pub struct Run {
     pub out: PathBuf,
     pub checkpoint_steps: usize,
     pub quiet: bool,
+    pub json: bool,
+    pub tensorboard: bool,
 }
 
 impl Default for Data {
@@ -136,6 +138,8 @@ impl Default for Run {
             out: PathBuf::new(),
             checkpoint_steps: 100,
             quiet: false,
+            json: false,
+            tensorboard: true,
         }
     }
 }

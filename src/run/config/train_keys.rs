@@ -75,6 +75,8 @@ pub const KEYS: &[Key] = &[
     free("run.out", "out", "DIR", "New folder for the results; empty for runs/train-<genotype>-<data>-<time>", OCHE),
     free("run.checkpoint_steps", "checkpoint-steps", "N", "Write a checkpoint every N steps besides those at epoch ends; 0 for epoch ends only", OCHE),
     free("run.quiet", "quiet", "BOOL", "Print only the result and what went wrong", OCHE),
+    free("run.json", "json", "BOOL", "Print the rows of metrics.jsonl and, last, the result, as JSON; everything else goes to stderr", OCHE),
+    free("run.tensorboard", "tensorboard", "BOOL", "Keep a TensorBoard event file in the run folder", OCHE),
 ];
 
 /// The defaults as the file's tables.

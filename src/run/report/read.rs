@@ -4,7 +4,6 @@ use crate::error::{Error, Result};
 use crate::run::config::{Configuration, SearchConfig, TrainConfig};
 use crate::run::folder;
 use crate::run::jsonl::{self, Alphas, Row};
-use crate::space::discretise::discretise;
 use crate::space::genotype::{self, CellKind, Gene, Genotype};
 use std::path::Path;
 
@@ -100,7 +99,8 @@ impl Run {
                 rows.iter().find(|row| matches!(row, Row::Epoch { epoch, .. } if *epoch == alphas.epoch));
             let Some(row) = row else { continue };
             let number = alphas.epoch + 1;
-            let genotype = cells(&alphas, &config).map_err(|e| {
+            let cells = alphas.genotype(&config.space.candidates, config.space.nodes);
+            let genotype = cells.map_err(|e| {
                 let what = format!("line {}: {e}", index + 1);
                 Error::data(&folder.join(folder::ALPHAS), what)
             })?;
@@ -142,15 +142,6 @@ fn steps(rows: &[Row]) -> Vec<Step> {
         Row::Epoch { .. } => None,
     };
     rows.iter().filter_map(step).collect()
-}
-
-/// The cells that the published rule makes of the weights of an epoch.
-fn cells(alphas: &Alphas, config: &SearchConfig) -> Result<Genotype> {
-    let (nodes, candidates) = (config.space.nodes, &config.space.candidates);
-    let normal = discretise(&alphas.normal, candidates, nodes)?;
-    let reduce = discretise(&alphas.reduce, candidates, nodes)?;
-    let concat: Vec<usize> = (2..nodes + 2).collect();
-    Ok(Genotype { normal, normal_concat: concat.clone(), reduce, reduce_concat: concat })
 }
 
 fn epoch(row: &Row, rows: &[Row], alphas: Alphas, genotype: Genotype, batch: usize) -> Option<Epoch> {

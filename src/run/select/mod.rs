@@ -19,6 +19,7 @@ use super::{folder, report, result};
 use crate::error::{Error, Result};
 use crate::space::genotype::{self, Genotype};
 use crate::space::random;
+use serde_json::json;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -43,7 +44,7 @@ impl Selection {
             folder::write_atomic(&folder.join(folder::CONFIG), config.to_toml().as_bytes())?;
             Self::assemble(config, folder.clone(), claim)
         };
-        begin().inspect_err(|_| folder::undo(&folder, &[folder::SELECTION]))
+        begin().inspect_err(|_| folder::undo(&folder, &[folder::SELECTION, folder::LOG]))
     }
 
     /// The selection in `folder`, from where it was interrupted.
@@ -66,7 +67,8 @@ impl Selection {
     fn assemble(config: SearchConfig, folder: PathBuf, claim: Option<File>) -> Result<Self> {
         let path = folder.join(folder::SELECTION);
         let done = if path.exists() { jsonl::read(&path)? } else { vec![] };
-        let (file, progress) = (JsonLines::open(&path)?, Progress::new(config.run.quiet));
+        let progress = Progress::new(config.run.quiet, config.run.json).logged(&folder)?;
+        let file = JsonLines::open(&path)?;
         Ok(Self { config, folder, _claim: claim, done, file, progress })
     }
 
@@ -213,6 +215,8 @@ impl Selection {
             out: out.to_owned(),
             checkpoint_steps: run.checkpoint_steps,
             quiet: run.quiet,
+            json: run.json,
+            tensorboard: run.tensorboard,
             ..config.run
         };
         config
@@ -237,7 +241,8 @@ impl Selection {
         }
         let report = report::write_selection(&self.folder)?;
         lines.extend([String::new(), format!("report    {}", report.display())]);
-        super::cli::print(&(lines.join("\n") + "\n"))?;
+        let json = json!({ "kind": "selection", "folder": self.folder, "rows": self.done });
+        self.progress.result(&(lines.join("\n") + "\n"), &json)?;
         Ok(Outcome::Finished)
     }
 }
