@@ -133,7 +133,9 @@ fn extents(dict: &StateDict) -> Result<NetworkConfig> {
 }
 
 fn dims<const N: usize>(dict: &StateDict, name: &str) -> Result<[usize; N]> {
-    let shape = dict.shape(name).and_then(|shape| shape.dims().try_into().ok());
+    // none empty, so that what is built of them is no larger than the file
+    let shape = dict.shape(name).filter(|shape| shape.count() > 0);
+    let shape = shape.and_then(|shape| shape.dims().try_into().ok());
     let what = || format!("has no {name} with {N} dimensions; it is no network of the published code");
     shape.ok_or_else(|| Error::checkpoint(&dict.path, what()))
 }
