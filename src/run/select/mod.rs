@@ -217,7 +217,6 @@ impl Selection {
             quiet: run.quiet,
             json: run.json,
             tensorboard: run.tensorboard,
-            ..config.run
         };
         config
     }
