@@ -70,8 +70,9 @@ def cifar10(folder, files):
 
 
 def augmented(images):
-    """A crop of the image with 4 pixels of zeros around it, half of them mirrored."""
-    padded, out = functional.pad(images, (4, 4, 4, 4)), torch.empty_like(images)
+    """A crop of the image with 4 black pixels around it, as before it was normalised, half of them mirrored."""
+    mean, std = (torch.tensor(numbers).view(1, 3, 1, 1) for numbers in (MEAN, STD))
+    padded, out = functional.pad(images + mean / std, (4, 4, 4, 4)) - mean / std, torch.empty_like(images)
     places = torch.randint(0, 9, (len(images), 2)).tolist()
     mirrored = (torch.rand(len(images)) < 0.5).tolist()
     for to, image, (y, x), mirror in zip(out, padded, places, mirrored):
