@@ -140,13 +140,33 @@ fn dims<const N: usize>(dict: &StateDict, name: &str) -> Result<[usize; N]> {
     shape.ok_or_else(|| Error::checkpoint(&dict.path, what()))
 }
 
-/// Puts the weights that `path` (a run folder, a checkpoint or weights) stands for into a network; none if it is empty.
+/// Puts the weights that `path` (a run folder, a checkpoint or weights) stands for into the network of `cells`, or into
+/// a supernet; none if it is empty.
 ///
 /// # Errors
-/// As [`StateDict::read`] and [`StateDict::put_into`].
-pub fn start_from(path: &Path, weights: &mut ParamSet, running: &mut RunningStats) -> Result<()> {
-    match path.as_os_str().is_empty() {
-        true => Ok(()),
-        false => StateDict::read(&state_dict::file(path, false))?.put_into(weights, running),
+/// As [`StateDict::read`] and [`StateDict::put_into`]; [`Error::Config`] for a checkpoint of other cells, whose weights
+/// may have the same names and shapes.
+pub fn start_from(
+    path: &Path,
+    cells: Option<&Genotype>,
+    weights: &mut ParamSet,
+    running: &mut RunningStats,
+) -> Result<()> {
+    if path.as_os_str().is_empty() {
+        return Ok(());
     }
+    let dict = StateDict::read(&state_dict::file(path, false))?;
+    if let Some(checkpoint) = &dict.checkpoint {
+        let own = Source { checkpoint, path: &dict.path }.genotype()?;
+        let own = own.as_deref().map(genotype::parse_any).transpose()?;
+        if own.as_ref() != cells {
+            let whose = if own.is_some() { "the network of other cells" } else { "a supernet" };
+            let what = format!(
+                "{} is of {whose}; start from weights of the same network (inspect export writes them without their cells)",
+                dict.path.display()
+            );
+            return Err(Error::config("--weights", what));
+        }
+    }
+    dict.put_into(weights, running)
 }

@@ -52,7 +52,7 @@ impl SearchRun {
     pub fn start(config: SearchConfig) -> Result<Self> {
         let device = config.device()?.open()?;
         let (images, mut searcher) = build(&config, &device.0)?;
-        loaded::start_from(&config.search.weights, &mut searcher.weights, &mut searcher.running)?;
+        loaded::start_from(&config.search.weights, None, &mut searcher.weights, &mut searcher.running)?;
         let name = format!("search-{}", config.data.name);
         let folder = folder::create(&config.run.out, &name)?;
         let claim = folder::claim(&folder)?;

@@ -55,7 +55,12 @@ impl TrainRun {
         let genotype = found::genotype(&config.network.genotype)?;
         let device = open(&config)?;
         let (data, mut trainer) = build(&config, &genotype, &device.0)?;
-        loaded::start_from(&config.network.weights, &mut trainer.weights, &mut trainer.running)?;
+        loaded::start_from(
+            &config.network.weights,
+            Some(&genotype),
+            &mut trainer.weights,
+            &mut trainer.running,
+        )?;
         let name = format!("train-{}-{}", found::label(&config.network.genotype), config.data.name);
         let folder = folder::create(&config.run.out, &name)?;
         let claim = folder::claim(&folder)?;
