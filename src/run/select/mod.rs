@@ -133,7 +133,8 @@ impl Selection {
             SearchRow::Epoch { valid_accuracy, .. } => Some(*valid_accuracy),
             SearchRow::Step { .. } => None,
         });
-        self.note(Row::Search { name, seed, valid_accuracy: accuracy.unwrap_or_default() })?;
+        let valid_accuracy = accuracy.ok_or_else(|| no_epoch(&folder))?;
+        self.note(Row::Search { name, seed, valid_accuracy })?;
         Ok(true)
     }
 
@@ -172,7 +173,7 @@ impl Selection {
             }
             TrainRow::Step { .. } => None,
         });
-        let (accuracy, top5, epochs) = last.unwrap_or_default();
+        let (accuracy, top5, epochs) = last.ok_or_else(|| no_epoch(&folder))?;
         let genotype = genotype::read(&folder.join(folder::GENOTYPE_JSON))?.to_string();
         self.note(Row::Cell { name: name.into(), random, genotype, epochs, accuracy, top5 })?;
         Ok(true)
@@ -257,6 +258,14 @@ fn searched(row: &Row) -> Option<f64> {
         Row::Search { valid_accuracy, .. } => Some(*valid_accuracy),
         Row::Cell { .. } => None,
     }
+}
+
+/// A run that ended without a whole epoch says nothing: its rows were taken away.
+fn no_epoch(folder: &Path) -> Error {
+    Error::data(
+        &folder.join(folder::METRICS),
+        "has no row of an epoch; remove the folder, to run this part again",
+    )
 }
 
 fn search_name(seed: u64) -> String {
