@@ -5,7 +5,7 @@
 //! ```
 //! A 1x1 window of stride 1 reads the images as they are; any other one copies a few rows of columns at a time.
 
-use super::gemm::{OuterSum, Packed, outer, rows};
+use super::gemm::{BLOCK, OuterSum, Packed, outer, rows};
 use super::scratch::Scratch;
 use super::{Window, out_size};
 use crate::device::real::Real;
@@ -94,17 +94,28 @@ pub fn weight_grad<R: Real>(
         return outer(out_channels, columns.depth, dy, x, dw, accumulate);
     }
     let sum = OuterSum::new(out_channels, columns.depth);
-    let batch = dims[0].div_ceil(PARTS);
     let (image, out) = (x.len() / dims[0], dy.len() / dims[0]);
+    let pixels = out / out_channels;
+    // a sum of its own for less than a block costs more than it shares out
+    let batch = dims[0].div_ceil(PARTS.min((dims[0] * pixels).div_ceil(BLOCK)));
+    let together = if columns.blocks() == 1 { (BLOCK / pixels).clamp(1, batch) } else { 1 };
     let mut parts = Scratch::<R>::new(dims[0].div_ceil(batch) * sum.size());
     parts
         .par_chunks_mut(sum.size())
         .zip(x.par_chunks(image * batch).zip(dy.par_chunks(out * batch)))
         .for_each_init(
-            || (columns.scratch(), sum.spare()),
+            || (Scratch::new(together * columns.rows * columns.out[1] * columns.depth), sum.spare()),
             |(scratch, spare), (part, (x, dy))| {
                 part.fill(R::ZERO);
-                for (x, dy) in x.chunks(image).zip(dy.chunks(out)) {
+                for (x, dy) in x.chunks(image * together).zip(dy.chunks(out * together)) {
+                    if together > 1 {
+                        let size = pixels * columns.depth;
+                        for (x, to) in x.chunks(image).zip(scratch.chunks_mut(size)) {
+                            columns.build(x, 0, to);
+                        }
+                        sum.add(dy, &scratch[..x.len() / image * size], part, spare);
+                        continue;
+                    }
                     let blocks = dy.chunks(columns.rows * columns.out[1] * out_channels);
                     for (block, dy) in blocks.enumerate() {
                         sum.add(dy, columns.build(x, block, scratch), part, spare);

@@ -1,7 +1,8 @@
 //! Matrix products, row-major: many rows times packed weights, sums of outer products, and the general form.
 
+use super::ahead::Ahead;
 use super::scratch::Scratch;
-use super::tile::{Strip, widest};
+use super::tile::{Strip, fetches, widest};
 use super::{isa, lanes};
 use crate::device::real::Real;
 use crate::device::simd::{Isa, Kernel, Vector, dispatch_for};
@@ -10,7 +11,7 @@ use rayon::prelude::*;
 /// Depth that one sweep of a tile covers: bounds the packed weights it streams, and the length of a plain sum.
 const DEPTH: usize = 512;
 /// Rows of one block of a sum of outer products: what it reads stays in the first-level cache.
-const BLOCK: usize = 128;
+pub const BLOCK: usize = 128;
 /// Sums of outer products are cut in at most this many parts, whatever the number of threads.
 const PARTS: usize = 32;
 
@@ -62,20 +63,31 @@ impl<R: Real> Packed<R> {
     /// `y[rows, n] (+)= x[rows, k] * B` on the calling thread.
     pub fn times(&self, x: &[R], y: &mut [R], accumulate: bool) {
         let rows = y.len() / self.columns.max(1);
-        self.times_within((x, self.depth), (y, self.columns), rows, accumulate);
+        let nothing = &mut Ahead::nothing();
+        self.times_within((x, self.depth), (y, self.columns), rows, accumulate, nothing);
     }
-    /// The same where the rows of `x` and `y` are parts of longer ones: so many elements from one to the next.
+    /// How often [`Self::times_within`] asks for what comes next.
+    pub fn fetches(&self, rows: usize) -> usize {
+        fetches(rows, self.columns, self.depth)
+    }
+    /// The same where the rows of `x` and `y` are parts of longer ones, so many elements from one to the next; asks for
+    /// what is `ahead`.
     pub fn times_within(
         &self,
         (x, x_stride): (&[R], usize),
         (y, y_stride): (&mut [R], usize),
         rows: usize,
         accumulate: bool,
+        ahead: &mut Ahead<R>,
     ) {
         let Some(before) = rows.checked_sub(1) else { return };
         assert!(x.len() >= before * x_stride + self.depth, "rows of x");
         assert!(y.len() >= before * y_stride + self.columns, "rows of y");
-        dispatch_for(self.isa, self.lanes, Times { by: self, x, x_stride, y, y_stride, rows, accumulate });
+        dispatch_for(
+            self.isa,
+            self.lanes,
+            Times { by: self, x, x_stride, y, y_stride, rows, accumulate, ahead },
+        );
     }
 }
 
@@ -87,6 +99,7 @@ struct Times<'a, R> {
     y_stride: usize,
     rows: usize,
     accumulate: bool,
+    ahead: &'a mut Ahead<R>,
 }
 
 impl<R: Real> Kernel<R> for Times<'_, R> {
@@ -111,7 +124,7 @@ impl<R: Real> Kernel<R> for Times<'_, R> {
                         columns: width.min(columns - start),
                         accumulate: self.accumulate || k > 0,
                     };
-                    strip.run::<V>(vectors);
+                    strip.run::<V>(vectors, self.ahead);
                 }
             }
         }
@@ -179,10 +192,22 @@ impl<R: Real> OuterSum<R> {
     }
     /// `sum += a^T b` over the rows of `a[p, m]` and `b[p, n]`, on the calling thread.
     pub fn add(&self, a: &[R], b: &[R], sum: &mut [R], spare: &mut [R]) {
-        self.add_within((a, self.m), b, sum, spare);
+        self.add_within((a, self.m), b, sum, spare, &mut Ahead::nothing());
     }
-    /// The same where the rows of `a` are parts of longer ones: so many elements from one to the next.
-    pub fn add_within(&self, (a, a_stride): (&[R], usize), b: &[R], sum: &mut [R], spare: &mut [R]) {
+    /// How often [`Self::add_within`] asks for what comes next.
+    pub fn fetches(&self, rows: usize) -> usize {
+        fetches(self.m, self.n, rows)
+    }
+    /// The same where the rows of `a` are parts of longer ones, so many elements from one to the next; asks for what is
+    /// `ahead`.
+    pub fn add_within(
+        &self,
+        (a, a_stride): (&[R], usize),
+        b: &[R],
+        sum: &mut [R],
+        spare: &mut [R],
+        ahead: &mut Ahead<R>,
+    ) {
         for (a, b) in a.chunks(BLOCK * a_stride).zip(b.chunks(BLOCK * self.n)) {
             let rows = b.len() / self.n;
             assert!(a.len() >= (rows - 1) * a_stride + self.m, "rows of both factors");
@@ -195,7 +220,7 @@ impl<R: Real> OuterSum<R> {
                 }
                 &*spare
             };
-            dispatch_for(self.isa, self.lanes, OuterBlock { plan: self, rows, a, a_stride, b, sum });
+            dispatch_for(self.isa, self.lanes, OuterBlock { plan: self, rows, a, a_stride, b, sum, ahead });
         }
     }
     /// Calls `put(i, j, total)` with the total of several sums, added in order.
@@ -218,6 +243,7 @@ struct OuterBlock<'a, R> {
     a_stride: usize,
     b: &'a [R],
     sum: &'a mut [R],
+    ahead: &'a mut Ahead<R>,
 }
 
 impl<R: Real> Kernel<R> for OuterBlock<'_, R> {
@@ -241,7 +267,7 @@ impl<R: Real> Kernel<R> for OuterBlock<'_, R> {
                     columns: vectors * V::LANES,
                     accumulate: true,
                 };
-                strip.run::<V>(vectors);
+                strip.run::<V>(vectors, self.ahead);
             }
         }
     }

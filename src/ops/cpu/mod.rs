@@ -5,6 +5,7 @@
 //! instead of overwriting it. Work and partial sums are cut by shape alone and combined in a fixed order, so the
 //! bits of a result do not depend on the number of threads.
 
+mod ahead;
 pub mod cell;
 pub mod channel;
 pub mod conv;

@@ -8,6 +8,7 @@ mod pixels;
 
 pub use gradient::{Gradients, Kept, PARTS, gradient};
 
+use super::ahead::{Ahead, Stream};
 use super::channel::{Moments, apply_part, chunk, expand, part_sums};
 use super::gemm::Packed;
 use super::scratch::Scratch;
@@ -62,6 +63,11 @@ impl Sizes {
     fn gathered<R: Real>(&self) -> Scratch<R> {
         Scratch::new(self.rows() * self.out()[1] * self.input)
     }
+    /// The pixels of `x` from the one on that is read after `rows` of image `i`; none where not all are read.
+    fn following<R>(&self, x: *const R, i: usize, rows: &Range<usize>) -> Option<Stream<R>> {
+        let at = i * self.image() + rows.end * self.out()[1] * self.input;
+        (self.stride == 1).then_some((x.wrapping_add(at), self.input, self.input))
+    }
     /// What convolution `k` reads for some rows of its result.
     fn read(&self, rows: &Range<usize>, k: usize) -> Stretches {
         let (row, c) = (self.size[1] * self.input, self.input);
@@ -96,11 +102,11 @@ pub fn forward<R: Real>(
     };
     let moments: Vec<Vec<Moment<R>>> = z
         .par_chunks_mut(pixels * c)
-        .zip(x.par_chunks(sizes.image()))
+        .enumerate()
         .map_init(
             || sizes.gathered(),
-            |a, (y, x)| {
-                convolve(sizes, x, &by, a, y);
+            |a, (i, y)| {
+                convolve(sizes, (x, i), &by, a, y);
                 if given.is_some() { vec![] } else { moments(y, c) }
             },
         )
@@ -120,16 +126,20 @@ pub fn forward<R: Real>(
     z.par_chunks_mut(chunk(c)).for_each(|y| dispatch_widest(Normalise { y, mean: &rows[0], r: &rows[1] }));
 }
 
-/// The convolutions of one image; `a` is room for a block.
-fn convolve<R: Real>(sizes: &Sizes, x: &[R], by: &[Packed<R>], a: &mut [R], y: &mut [R]) {
+/// The convolutions of image `i`; `a` is room for a block.
+fn convolve<R: Real>(sizes: &Sizes, (all, i): (&[R], usize), by: &[Packed<R>], a: &mut [R], y: &mut [R]) {
     let (c, width) = (sizes.output, sizes.out()[1]);
+    let x = &all[i * sizes.image()..][..sizes.image()];
     for rows in sizes.blocks() {
+        let pixels = rows.len() * width;
+        let shares = by.iter().map(|by| by.fetches(pixels)).sum();
+        let mut ahead = Ahead::new(sizes.following(all.as_ptr(), i, &rows), pixels, shares);
         for (k, by) in by.iter().enumerate() {
             let from = sizes.read(&rows, k);
             let to = &mut a[..from.elements()];
             dispatch_widest(Gather { x, from, to });
             let y = &mut y[rows.start * width * c + k * sizes.share()..];
-            by.times_within((a, sizes.input), (y, c), rows.len() * width, false);
+            by.times_within((a, sizes.input), (y, c), pixels, false, &mut ahead);
         }
     }
 }

@@ -1,11 +1,21 @@
 //! Register tiles of matrix products: `MR` rows times `NV` vectors of sums that stay in registers over the depth.
 
+use super::ahead::Ahead;
 use crate::device::real::Real;
 use crate::device::simd::{Isa, Vector};
 
 /// Vectors of columns in the widest tile: AVX-512 has 32 registers, the others 16.
 pub fn widest<R: Real>(isa: Isa) -> usize {
     (if isa == Isa::Avx512 { 4 } else { 2 }) / R::PARTS
+}
+
+/// Depth after which a tile asks for what comes next.
+const FETCH: usize = 16;
+
+/// At most how often products of so many rows, columns and such a depth ask for what comes next.
+pub fn fetches(rows: usize, columns: usize, depth: usize) -> usize {
+    // as many as the largest tiles do
+    rows.div_ceil(8) * columns.div_ceil(64) * depth.div_ceil(FETCH)
 }
 
 /// One product of a strip of columns: `out[i, j] (+)= sum over k of a[i, k] * b[k, j]`.
@@ -27,57 +37,68 @@ pub struct Strip<R> {
 }
 
 impl<R: Real> Strip<R> {
-    /// `columns` must take exactly `vectors` vectors, at most [`widest`].
+    /// `columns` must take exactly `vectors` vectors, at most [`widest`]. Asks for what is `ahead` as it goes.
     ///
     /// # Safety
     /// The pointers are valid for every element the fields describe.
     #[inline(always)]
-    pub unsafe fn run<V: Vector<Elem = R>>(self, vectors: usize) {
+    pub unsafe fn run<V: Vector<Elem = R>>(self, vectors: usize, ahead: &mut Ahead<R>) {
         // SAFETY: the caller's.
         unsafe {
             if R::PARTS > 1 {
-                return if vectors == 1 { self.tiles::<V, 6, 1>() } else { self.tiles::<V, 6, 2>() };
+                return if vectors == 1 {
+                    self.tiles::<V, 6, 1>(ahead)
+                } else {
+                    self.tiles::<V, 6, 2>(ahead)
+                };
             }
             match vectors {
-                1 => self.tiles::<V, 8, 1>(),
-                2 => self.tiles::<V, 6, 2>(),
-                3 => self.tiles::<V, 8, 3>(),
-                _ => self.tiles::<V, 6, 4>(),
+                1 => self.tiles::<V, 8, 1>(ahead),
+                2 => self.tiles::<V, 6, 2>(ahead),
+                3 => self.tiles::<V, 8, 3>(ahead),
+                _ => self.tiles::<V, 6, 4>(ahead),
             }
         }
     }
 
     #[inline(always)]
-    unsafe fn tiles<V: Vector<Elem = R>, const MR: usize, const NV: usize>(self) {
+    unsafe fn tiles<V: Vector<Elem = R>, const MR: usize, const NV: usize>(self, ahead: &mut Ahead<R>) {
         // SAFETY: row `i + MR` is at most `rows`.
         unsafe {
             let mut i = 0;
             while i + MR <= self.rows {
-                self.tile::<V, MR, NV>(i);
+                self.tile::<V, MR, NV>(i, ahead);
                 i += MR;
             }
             if i + 4 <= self.rows {
-                self.tile::<V, 4, NV>(i);
+                self.tile::<V, 4, NV>(i, ahead);
                 i += 4;
             }
             if i + 2 <= self.rows {
-                self.tile::<V, 2, NV>(i);
+                self.tile::<V, 2, NV>(i, ahead);
                 i += 2;
             }
             while i < self.rows {
-                self.tile::<V, 1, NV>(i);
+                self.tile::<V, 1, NV>(i, ahead);
                 i += 1;
             }
         }
     }
 
     #[inline(always)]
-    unsafe fn tile<V: Vector<Elem = R>, const MR: usize, const NV: usize>(&self, i: usize) {
+    unsafe fn tile<V: Vector<Elem = R>, const MR: usize, const NV: usize>(
+        &self,
+        i: usize,
+        ahead: &mut Ahead<R>,
+    ) {
         let mut sum = [[V::zero(); NV]; MR];
         // SAFETY: rows `i..i + MR` exist; `wrapping_add` only leaves the matrices after the last use.
         unsafe {
             let (mut a, mut b) = (self.a.add(i * self.a_strides[0]), self.b);
-            for _ in 0..self.depth {
+            for k in 0..self.depth {
+                if k % FETCH == 0 {
+                    ahead.fetch();
+                }
                 let mut columns = [V::zero(); NV];
                 for (v, column) in columns.iter_mut().enumerate() {
                     *column = V::load(b.add(v * V::LANES));

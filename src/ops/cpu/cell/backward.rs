@@ -10,6 +10,7 @@ use super::weights::{Parts, Place};
 use super::{Cell, by_image, state};
 use crate::device::real::Real;
 use crate::device::simd::dispatch_exactly;
+use crate::ops::cpu::ahead::Ahead;
 use crate::ops::cpu::jobs::each;
 use crate::ops::cpu::scratch::Scratch;
 use std::borrow::Cow;
@@ -240,9 +241,11 @@ impl<R: Real> Pass<'_, R> {
             parts.groups(images),
             || pass.work(plan, image),
             |work, _, (start, images, mut sums)| {
+                let after = following(start, images.len());
                 for (i, (d, out)) in images.into_iter().enumerate() {
-                    let (i, sums) = (start + i, sums.as_deref_mut().map(|s| (s, &places[..])));
-                    let job = PullFirst { pass, plan, begins, between, i, work, d, out, own, sums };
+                    let (i, next) = (start + i, after(start + i));
+                    let sums = sums.as_deref_mut().map(|s| (s, &places[..]));
+                    let job = PullFirst { pass, plan, begins, between, i, next, work, d, out, own, sums };
                     dispatch_exactly(plan.isa, plan.lanes, job);
                 }
             },
@@ -251,6 +254,16 @@ impl<R: Real> Pass<'_, R> {
             parts.total(&places, weights);
         }
         self.d = d;
+    }
+
+    /// What the second half of `item` goes through for image `i`, `to` being its result.
+    fn ahead_of_second(&self, item: &Item, i: usize, to: *const R, shares: usize) -> Ahead<R> {
+        let (sizes, c) = (&self.cell.sizes, self.cell.sizes.c);
+        let at = |all: *const R, images: usize| (all.wrapping_add(images * sizes.node()), c, c);
+        let value = |k: usize| at(self.kept.values[item.value + k].as_ptr(), i);
+        let g = at(self.d.as_ptr(), i * self.cell.spec.nodes + item.node);
+        let pixels = if i < sizes.n { sizes.out[0] * sizes.out[1] } else { 0 };
+        Ahead::new([g, value(0), value(1), (to, c, c)], pixels, shares)
     }
 
     fn work(&self, plan: &StatePlan<R>, image: usize) -> Work<R> {
@@ -288,13 +301,20 @@ impl<R: Real> Pass<'_, R> {
             parts.groups(by_image(dus.iter_mut().map(|d| &mut **d), n)),
             || self.work(plan, 0),
             |work, _, (start, images, mut sums)| {
+                let after = following(start, images.len());
                 let mut one = |(i, dus): (usize, Vec<&mut [R]>)| {
+                    let (i, next) = (start + i, after(start + i));
                     let mut norm_sums = vec![R::ZERO; seconds.len() * 2 * c];
+                    let own: Vec<*const R> = dus.iter().map(|du| du.as_ptr()).collect();
                     let targets = dus.into_iter().zip(norm_sums.chunks_exact_mut(2 * c));
-                    for ((&(conv, half), place), (du, norm_sums)) in seconds.iter().zip(&places).zip(targets)
-                    {
-                        let (i, weights) = (start + i, sums.as_deref_mut().map(|s| place.split(s)));
-                        let job = PullSecond { pass, conv, half, i, work, du, norm_sums, weights };
+                    let halves = seconds.iter().zip(&places).enumerate();
+                    for ((k, (&(conv, half), place)), (du, norm_sums)) in halves.zip(targets) {
+                        let weights = sums.as_deref_mut().map(|s| place.split(s));
+                        let (k, then) = if k + 1 < own.len() { (k + 1, i) } else { (0, next) };
+                        let to = own[k].wrapping_add((then - i) * cell.sizes.node());
+                        let shares = half.pull_fetches(weights.is_some());
+                        let ahead = pass.ahead_of_second(&seconds[k].0.item, then, to, shares);
+                        let job = PullSecond { pass, conv, half, i, work, du, norm_sums, weights, ahead };
                         dispatch_exactly(plan.isa, plan.lanes, job);
                     }
                     norm_sums
@@ -321,4 +341,11 @@ impl<R: Real> Pass<'_, R> {
             })
             .collect()
     }
+}
+
+/// Which image a thread most likely takes after one of a group of `count` images from `start` on: the next of the group,
+/// or the first of the group that its turn comes to again.
+fn following(start: usize, count: usize) -> impl Fn(usize) -> usize {
+    let threads = rayon::current_num_threads();
+    move |i| if i + 1 < start + count { i + 1 } else { start + threads * count }
 }

@@ -10,6 +10,7 @@ use super::{Cell, by_image, state};
 use crate::device::real::Real;
 use crate::device::simd::{Kernel, Vector, dispatch_exactly};
 use crate::ops::batch_norm::EPSILON;
+use crate::ops::cpu::ahead::Ahead;
 use crate::ops::cpu::jobs::each;
 use crate::ops::cpu::scratch::Scratch;
 
@@ -74,7 +75,9 @@ fn first_values<R: Real>(
         |work, i, (outs, taps)| {
             let x = state(cell, y, plan.from, i);
             let far = cell.sizes.keep::<R>(cell.spec);
-            let job = First { plan, x, outs, taps, work, moments: cell.given.is_none(), far };
+            let next = i + rayon::current_num_threads();
+            let next = if next < n { Some(state(cell, y, plan.from, next)) } else { None };
+            let job = First { plan, x, next, outs, taps, work, moments: cell.given.is_none(), far };
             dispatch_exactly(plan.isa, plan.lanes, job)
         },
     );
@@ -88,6 +91,8 @@ fn first_values<R: Real>(
 struct First<'a, R> {
     plan: &'a StatePlan<R>,
     x: Image<R>,
+    /// The image that this thread most likely takes next.
+    next: Option<Image<R>>,
     /// Of the pools, the convolutions, the skips.
     outs: Vec<&'a mut [R]>,
     taps: Vec<&'a mut [u8]>,
@@ -102,7 +107,7 @@ impl<R: Real> Kernel<R> for First<'_, R> {
     type Output = Vec<R>;
     #[inline(always)]
     fn run<V: Vector<Elem = R>>(self) -> Vec<R> {
-        let Self { plan, x, work, mut outs, taps, moments: wanted, far } = self;
+        let Self { plan, x, next, work, mut outs, taps, moments: wanted, far } = self;
         let (c, [h, w], out) = (plan.c, plan.size, plan.out);
         let mut moments = vec![R::ZERO; outs.len() * 3 * c];
         let mut targets = outs.iter_mut().zip(moments.chunks_exact_mut(3 * c));
@@ -132,10 +137,12 @@ impl<R: Real> Kernel<R> for First<'_, R> {
             if plan.has_relu() {
                 plan.x_pad.fill::<V>(x, None, plan.size, work.padded.as_mut_ptr());
             }
+            let shares = plan.convs.iter().map(|conv| conv.first.run_fetches()).sum();
+            let mut ahead = Ahead::new(next.map(|(from, step)| (from, step, c)), h * w, shares);
             for (conv, (to, moments)) in plan.convs.iter().zip(&mut targets) {
                 let (keep, moments) =
                     (if conv.second.is_some() { Keep::Near } else { far }, wanted.then_some(moments));
-                conv.first.run::<V>(&work.padded, &mut work.bands, to, moments, keep);
+                conv.first.run::<V>(&work.padded, &mut work.bands, to, moments, keep, &mut ahead);
             }
             for (reduce, (to, moments)) in plan.reduces.iter().zip(&mut targets) {
                 for (k, half) in reduce.forward.iter().enumerate() {
@@ -164,18 +171,22 @@ fn second_values<R: Real>(cell: &Cell<R>, plan: &StatePlan<R>, stats: &mut [R], 
     }
     let places: Vec<usize> = seconds.iter().map(|(item, _)| item.value + 1).collect();
     let mut taken: Vec<&mut [R]> = places.iter().map(|&v| std::mem::take(&mut values[v])).collect();
-    let (read, known) = (&*values, &*stats);
+    let (read, known, threads) = (&*values, &*stats, rayon::current_num_threads());
     let moments: Vec<Vec<R>> = each(
         by_image(taken.iter_mut().map(|t| &mut **t), n),
         || (plan.z_pad.scratch(), Bands::new(plan.out, plan.out, c)),
         |(padded, bands), i, outs| {
             let mut moments = vec![R::ZERO; outs.len() * 3 * c];
             let targets = outs.into_iter().zip(moments.chunks_exact_mut(3 * c));
-            for (&(item, half), (z, moments)) in seconds.iter().zip(targets) {
+            for ((k, &(item, half)), (z, moments)) in seconds.iter().enumerate().zip(targets) {
                 let x = &read[item.value][i * image..][..image];
+                let (k, then) = if k + 1 < seconds.len() { (k + 1, i) } else { (0, i + threads) };
+                let next = (read[seconds[k].0.value].as_ptr().wrapping_add(then * image), c, c);
+                let pixels = if then < n { image / c } else { 0 };
+                let ahead = Ahead::new([next], pixels, half.run_fetches());
                 let moments = cell.given.is_none().then_some(moments);
                 let (norm, keep) = (cell.norm(known, item.norm), cell.sizes.keep::<R>(cell.spec));
-                let job = Second { half, x, norm, padded, bands, z, moments, keep };
+                let job = Second { half, x, norm, padded, bands, z, moments, keep, ahead };
                 dispatch_exactly(plan.isa, plan.lanes, job);
             }
             moments
@@ -196,17 +207,18 @@ struct Second<'a, R> {
     z: &'a mut [R],
     moments: Option<&'a mut [R]>,
     keep: Keep,
+    ahead: Ahead<R>,
 }
 
 impl<R: Real> Kernel<R> for Second<'_, R> {
     type Output = ();
     #[inline(always)]
-    fn run<V: Vector<Elem = R>>(self) {
+    fn run<V: Vector<Elem = R>>(mut self) {
         let pad = &self.half.x_pad;
         // SAFETY: `x` and `z` are images of the nodes' size.
         unsafe {
             pad.fill::<V>((self.x.as_ptr(), pad.c), Some(self.norm), self.half.out, self.padded.as_mut_ptr());
-            self.half.run::<V>(self.padded, self.bands, self.z, self.moments, self.keep);
+            self.half.run::<V>(self.padded, self.bands, self.z, self.moments, self.keep, &mut self.ahead);
         }
     }
 }

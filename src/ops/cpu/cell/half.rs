@@ -6,7 +6,8 @@ use super::pixels::{Incoming, Target, add_moments};
 use super::product::{Matrix, Pair, outer};
 use super::rows::{BLOCK, Rows, Taps, correlate, gather, products};
 use crate::device::real::Real;
-use crate::device::simd::{Vector, fence, prefetch};
+use crate::device::simd::{Vector, fence};
+use crate::ops::cpu::ahead::Ahead;
 use crate::ops::cpu::scratch::Scratch;
 use crate::ops::window::Window;
 
@@ -111,6 +112,15 @@ impl<R: Real> Half<R> {
         [self.window.taps() * self.c, self.c * self.c]
     }
 
+    /// How often [`Self::run`] and [`Self::pull`] ask for what comes next.
+    pub fn run_fetches(&self) -> usize {
+        2 * self.out[0].div_ceil(self.band())
+    }
+    pub fn pull_fetches(&self, weights: bool) -> usize {
+        let of_weights = if weights { 3 * self.out[0].div_ceil(self.band()) } else { 0 };
+        self.out[0] + 2 * self.size[0] + of_weights
+    }
+
     /// Rows of a band.
     fn band(&self) -> usize {
         (BAND / self.out[1]).max(1)
@@ -156,6 +166,7 @@ impl<R: Real> Half<R> {
         z: &mut [R],
         mut moments: Option<&mut [R]>,
         keep: Keep,
+        ahead: &mut Ahead<R>,
     ) {
         let (c, [h, w]) = (self.c, self.out);
         for y in (0..h).step_by(self.band()) {
@@ -163,7 +174,9 @@ impl<R: Real> Half<R> {
             let pixels = rows.len() * w;
             // SAFETY: the caller's.
             unsafe {
+                ahead.fetch();
                 self.depthwise::<V>(x.as_ptr(), rows, bands.d.as_mut_ptr());
+                ahead.fetch();
                 let to = z.as_mut_ptr().add(y * w * c);
                 let at = if keep == Keep::Far { bands.dz.as_mut_ptr() } else { to };
                 self.forward.times::<V>((bands.d.as_ptr(), c), (at, c), pixels);
@@ -199,6 +212,7 @@ impl<R: Real> Half<R> {
         bands: &mut Bands<R>,
         target: &mut Target<R>,
         mut weights: Option<Weights<R>>,
+        ahead: &mut Ahead<R>,
     ) {
         let (c, [h, w], g_pad) = (self.c, self.out, &self.g_pad);
         let mut done = 0;
@@ -209,14 +223,17 @@ impl<R: Real> Half<R> {
             unsafe {
                 incoming.read::<V>(y * w, pixels, c, bands.dz.as_mut_ptr());
                 for (i, y) in rows.clone().enumerate() {
-                    prefetch(incoming.z.as_ptr().wrapping_add((y * w + pixels) * c), w * c);
+                    ahead.fetch();
                     let to = g.as_mut_ptr().add(g_pad.at(y + g_pad.margin[0], g_pad.margin[1]));
                     self.back.times::<V>((bands.dz.as_ptr().add(i * w * c), c), (to, c), w);
                 }
                 if let Some(weights) = &mut weights {
+                    ahead.fetch();
                     self.depthwise::<V>(weights.x.as_ptr(), rows.clone(), bands.d.as_mut_ptr());
                     let pair = Pair { a: (bands.dz.as_ptr(), c), b: (bands.d.as_ptr(), c), pixels };
+                    ahead.fetch();
                     outer::<V>(pair, [c, c], weights.point.as_mut_ptr());
+                    ahead.fetch();
                     let rows = Rows {
                         x: weights.x.as_ptr().add(self.first_tap(y)),
                         x_row: self.window.stride[0] * self.x_pad.row,
@@ -229,7 +246,9 @@ impl<R: Real> Half<R> {
                 }
                 let ready = self.ready(rows.end);
                 for y in done..ready {
+                    ahead.fetch();
                     self.input_row::<V>(y, g.as_ptr(), bands.row.as_mut_ptr());
+                    ahead.fetch();
                     target.take::<V>(y * self.size[1], self.size[1], c, bands.row.as_ptr());
                 }
                 done = ready;

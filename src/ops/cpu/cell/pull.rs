@@ -7,10 +7,11 @@ use super::plan::{Conv, StatePlan};
 use super::product::{Pair, outer};
 use super::spec::Kind;
 use super::state;
-use super::sum::Sum;
+use super::sum::{Image, Sum};
 use super::weights::Place;
 use crate::device::real::Real;
 use crate::device::simd::{Kernel, Vector};
+use crate::ops::cpu::ahead::Ahead;
 use crate::ops::cpu::scratch::Scratch;
 use std::borrow::Cow;
 
@@ -36,13 +37,14 @@ pub struct PullSecond<'a, R: Real> {
     pub du: &'a mut [R],
     pub norm_sums: &'a mut [R],
     pub weights: Option<[&'a mut [R]; 2]>,
+    pub ahead: Ahead<R>,
 }
 
 impl<R: Real> Kernel<R> for PullSecond<'_, R> {
     type Output = ();
     #[inline(always)]
     fn run<V: Vector<Elem = R>>(self) {
-        let Self { pass, conv: Conv { item, .. }, half, work, .. } = self;
+        let Self { pass, conv: Conv { item, .. }, half, work, mut ahead, .. } = self;
         let (c, image) = (pass.cell.sizes.c, pass.cell.sizes.node());
         let value = |k: usize| &pass.kept.values[item.value + k][self.i * image..][..image];
         let norm = pass.cell.norm(pass.kept.stats, item.norm);
@@ -57,7 +59,7 @@ impl<R: Real> Kernel<R> for PullSecond<'_, R> {
                 half.x_pad.fill::<V>((value(0).as_ptr(), c), Some(norm), half.out, work.z.as_mut_ptr());
                 Weights { taps, point, x: &work.z }
             });
-            half.pull::<V>(&incoming, &mut work.g, &mut work.bands, &mut target, weights);
+            half.pull::<V>(&incoming, &mut work.g, &mut work.bands, &mut target, weights, &mut ahead);
         }
     }
 }
@@ -70,6 +72,8 @@ pub struct PullFirst<'a, R: Real> {
     /// Of each separable convolution: the gradient behind its first norm, and the factors through it.
     pub between: &'a [(Scratch<R>, Vec<R>)],
     pub i: usize,
+    /// The image that follows on this thread.
+    pub next: usize,
     pub work: &'a mut Work<R>,
     /// This image's part of the gradients of the nodes.
     pub d: &'a mut [R],
@@ -118,7 +122,7 @@ impl<R: Real> Kernel<R> for PullFirst<'_, R> {
     }
 }
 
-impl<R: Real> PullFirst<'_, R> {
+impl<'a, R: Real> PullFirst<'a, R> {
     /// dx = what the identities pass on.
     #[inline(always)]
     unsafe fn identities<V: Vector<Elem = R>>(&mut self, d: *const R, dx: *mut R) {
@@ -140,24 +144,57 @@ impl<R: Real> PullFirst<'_, R> {
     unsafe fn convs<V: Vector<Elem = R>>(&mut self, d: *const R, dx: *mut R) {
         let (pass, plan, image) = (self.pass, self.plan, self.pass.cell.sizes.node());
         let x = state(pass.cell, pass.kept.y, plan.from, self.i);
-        let mut between = self.between.iter();
-        for (k, Conv { item, first, second }) in plan.convs.iter().enumerate() {
-            let (g, factors) = match second.as_ref().and_then(|_| between.next()) {
-                Some((du, factors)) => ((du[self.i * image..].as_ptr(), plan.c), Cow::Borrowed(&factors[..])),
-                None => (pass.node_grad(d, item.node), pass.factors(item.index, self.i)),
+        for (k, Conv { item, first, .. }) in plan.convs.iter().enumerate() {
+            let factors = match self.between(k) {
+                Some((_, factors)) => Cow::Borrowed(&factors[..]),
+                None => pass.factors(item.index, self.i),
             };
+            let [g, _] = self.reads(k, self.i, d);
+            let mut ahead = self.ahead(k, d, dx);
             let z = &pass.kept.values[item.value][self.i * image..][..image];
             let weights = self.sums.as_mut().map(|(sums, places)| {
                 let [taps, point] = places[k].split(sums);
                 Weights { taps, point, x: &self.work.x[..] }
             });
             let (work_g, bands) = (&mut self.work.g, &mut self.work.bands);
-            let mut target = Target::Input { x, to: dx };
+            let (incoming, mut target) = (Incoming { g, z, factors: &factors }, Target::Input { x, to: dx });
             // SAFETY: the caller's.
-            unsafe {
-                first.pull::<V>(&Incoming { g, z, factors: &factors }, work_g, bands, &mut target, weights)
-            };
+            unsafe { first.pull::<V>(&incoming, work_g, bands, &mut target, weights, &mut ahead) };
         }
+    }
+
+    /// Of a separable convolution, what its second half passed back.
+    fn between(&self, k: usize) -> Option<&'a (Scratch<R>, Vec<R>)> {
+        let convs = &self.plan.convs;
+        convs[k].second.as_ref()?;
+        self.between.get(convs[..k].iter().filter(|conv| conv.second.is_some()).count())
+    }
+    /// What convolution `k` reads for image `i`: gradient and value. `d` are the gradients of that image's nodes.
+    fn reads(&self, k: usize, i: usize, d: *const R) -> [Image<R>; 2] {
+        let (pass, item) = (self.pass, &self.plan.convs[k].item);
+        let of = |all: &[R]| (all.as_ptr().wrapping_add(i * pass.cell.sizes.node()), self.plan.c);
+        let g = self.between(k).map_or(pass.node_grad(d, item.node), |(du, _)| of(du));
+        [g, of(pass.kept.values[item.value])]
+    }
+    /// What follows on convolution `k`: the next one, or the first of the next image.
+    fn ahead(&self, k: usize, d: *const R, dx: *const R) -> Ahead<R> {
+        let (pass, plan) = (self.pass, self.plan);
+        let (c, pixels) = (plan.c, plan.out[0] * plan.out[1]);
+        let dense = |(from, step): Image<R>| (from, step, c);
+        let shares = plan.convs[k].first.pull_fetches(self.sums.is_some());
+        if k + 1 < plan.convs.len() {
+            return Ahead::new(self.reads(k + 1, self.i, d).map(dense), pixels, shares);
+        }
+        if self.next >= pass.cell.sizes.n {
+            return Ahead::nothing();
+        }
+        let further = (self.next - self.i) * pass.cell.sizes.node();
+        let [g, z] = self.reads(0, self.next, d.wrapping_add(further * pass.cell.spec.nodes));
+        let x = state(pass.cell, pass.kept.y, plan.from, self.next);
+        let images = [g, z, x, (dx.wrapping_add(further), c)];
+        let same = plan.size == plan.out;
+        let count = 2 + usize::from(same) + usize::from(same && self.out.is_some());
+        Ahead::new(images.map(dense).into_iter().take(count), pixels, shares)
     }
 
     /// dx += the gradients of stride-2 skips

@@ -5,6 +5,7 @@ use super::Sizes;
 use super::pixels::{Gather, Open};
 use crate::device::real::Real;
 use crate::device::simd::dispatch_widest;
+use crate::ops::cpu::ahead::Ahead;
 use crate::ops::cpu::channel::{WithNormalised, apply_part, expand, sums};
 use crate::ops::cpu::gemm::{OuterSum, Packed};
 use crate::ops::cpu::scratch::Scratch;
@@ -49,7 +50,7 @@ pub fn gradient<R: Real>(
     let back = if to.x.is_some() { weights.iter().map(pack).collect() } else { vec![] };
     let outer = OuterSum::new(sizes.share(), sizes.input);
     let factors = factors(sizes, kept, g, to.affine.take());
-    let pass = Pass { sizes, x, value: kept.value, g, factors, back, outer };
+    let pass = Pass { sizes, x, value: kept.value, g, factors, back, outer, weights: !to.weights.is_empty() };
     let group = if to.weights.is_empty() { 1 } else { sizes.n.div_ceil(PARTS) };
     let count = sizes.n.div_ceil(group);
     let mut parts: Vec<Scratch<R>> =
@@ -130,6 +131,8 @@ struct Pass<'a, R> {
     /// The transposed convolutions, if the gradient of x is wanted.
     back: Vec<Packed<R>>,
     outer: OuterSum<R>,
+    /// The weights' gradients are wanted.
+    weights: bool,
 }
 
 /// Working memory of one thread, for one block.
@@ -172,20 +175,38 @@ impl<R: Real> Pass<'_, R> {
         for rows in sizes.blocks() {
             let pixels = rows.len() * sizes.out()[1];
             self.read(i, &rows, &mut work.dz);
+            let mut ahead = self.ahead(i, &rows, dx.as_deref().map(|dx| dx.as_ptr()));
             for k in 0..sizes.stride {
                 let (at, dz) = (sizes.read(&rows, k), (&work.dz[k * sizes.share()..], sizes.output));
                 if let Some(sum) = sums.get_mut(k) {
                     let a = &mut work.a[..at.elements()];
                     dispatch_widest(Gather { x, from: at, to: a });
-                    self.outer.add_within(dz, a, sum, &mut work.spare);
+                    self.outer.add_within(dz, a, sum, &mut work.spare, &mut ahead);
                 }
                 if let Some(dx) = dx.as_deref_mut() {
                     let da = &mut work.da[..at.elements()];
-                    self.back[k].times_within(dz, (da, sizes.input), pixels, false);
+                    self.back[k].times_within(dz, (da, sizes.input), pixels, false, &mut ahead);
                     dispatch_widest(Open { da, x, at, dx, accumulate });
                 }
             }
         }
+    }
+
+    /// What comes after some rows of image `i`, whose part of the gradient is `dx`.
+    fn ahead(&self, i: usize, rows: &Range<usize>, dx: Option<*const R>) -> Ahead<R> {
+        let (sizes, pixels) = (self.sizes, rows.len() * self.sizes.out()[1]);
+        let c = sizes.output;
+        let at = (i * sizes.pixels() + rows.end * sizes.out()[1]) * c;
+        let of = |all: &[R]| (all.as_ptr().wrapping_add(at), c, c);
+        let x = sizes.following(self.x.as_ptr(), i, rows);
+        let dx = dx.and_then(|dx| sizes.following(dx, 0, rows));
+        let products = self.back.iter().map(|back| back.fetches(pixels)).sum::<usize>();
+        let sums = if self.weights { sizes.stride * self.outer.fetches(pixels) } else { 0 };
+        Ahead::new(
+            [Some(of(self.g)), Some(of(self.value)), x, dx].into_iter().flatten(),
+            pixels,
+            products + sums,
+        )
     }
 
     /// The gradient of the convolutions' results in some rows of image `i`.
