@@ -47,7 +47,14 @@ impl Cell {
         let shapes = [[1, candidates.len()].into(), x.into(), x.into()];
         let weights = candidates.iter().flat_map(|candidate| weights(candidate.kind, x[3]));
         let inputs = shapes.into_iter().chain(weights).map(tensor).collect();
-        Self { op: MixedCell { given: false, spec: Arc::new(Spec::new(NODES, &candidates, true)) }, inputs }
+        Self {
+            op: MixedCell {
+                given: false,
+                spec: Arc::new(Spec::new(NODES, &candidates, true)),
+                keeps_pools: false,
+            },
+            inputs,
+        }
     }
 
     /// Its forward, its gradient without and with that of the weights.

@@ -139,7 +139,8 @@ impl FusedCell {
             let stats = Norm::running(&self.norms, cx)?;
             ins.push(cx.tape.constant(stats));
         }
-        let y = cx.tape.apply(MixedCell { spec: self.spec.clone(), given }, &ins)?;
+        let keeps_pools = cx.tape.value(states[0]).cuda().is_some();
+        let y = cx.tape.apply(MixedCell { spec: self.spec.clone(), given, keeps_pools }, &ins)?;
         let (stats, shape) = (cx.tape.saved(y, 0).clone(), cx.tape.shape(y));
         Norm::observe(&self.norms, cx, &stats, shape.count() / shape.last())?;
         Ok(y)

@@ -187,5 +187,5 @@ fn an_inference_tape_frees_without_changing_the_result() {
     let phantom = || Tensor::phantom(*images.shape(), DType::F64, &Arc::default());
     let peak = |tape| logits(tape, phantom()).0.meter().map_or(0, |m| m.peak());
     let (kept, freed) = (peak(Tape::dry()), peak(Tape::dry_inference()));
-    assert!(freed < kept / 4, "{freed} of {kept} bytes");
+    assert!(freed < kept / 3, "{freed} of {kept} bytes");
 }

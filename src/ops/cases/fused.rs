@@ -60,7 +60,7 @@ impl Cell {
         }
         let weights = 2 * candidates.len();
         let spec = Arc::new(Spec::new(nodes, &candidates, true));
-        let op = MixedCell { given: given && spec.norms > 0, spec };
+        let op = MixedCell { given: given && spec.norms > 0, spec, keeps_pools: false };
         let mut inputs =
             vec![any([1, weights]), of([n, h, w, c], Values::Spread), of([n, h, w, c], Values::Spread)];
         for candidate in &candidates {
@@ -68,6 +68,7 @@ impl Cell {
         }
         Case::of(format!("{self:?}, reference {reference}"), inputs, move |tape, ins| {
             let mut ins = ins.to_vec();
+            let op = MixedCell { keeps_pools: tape.value(ins[1]).cuda().is_some(), ..op.clone() };
             if op.given {
                 ins.push(statistics(tape, op.spec.norms, c, ins[0])?);
             }

@@ -94,10 +94,13 @@ impl Op for FoundCell {
         Ok(Shape::from([n, out[0], out[1], self.spec.nodes * c]))
     }
     fn saves(&self, ins: &[Shape]) -> Vec<Saved> {
-        self.sizes(ins).map_or(vec![], |sizes| parts::saves(&self.spec, &sizes))
+        self.sizes(ins).map_or(vec![], |sizes| parts::saves(&self.spec, &sizes, false))
     }
     fn cost(&self, ins: &[Shape]) -> Cost {
         self.sizes(ins).map_or(Cost::default(), |sizes| parts::cost(&self.spec, &sizes, 1, [1, 1]))
+    }
+    fn scratch(&self, ins: &[Shape]) -> usize {
+        self.sizes(ins).map_or(0, |sizes| kernel::pools_scratch(&self.spec, &sizes))
     }
     fn run(&self, ins: &[&Tensor], out: &mut Out) -> Result<()> {
         host_only(out)?;
@@ -118,7 +121,7 @@ impl Op for FoundCell {
         let targets = grad.targets();
         let Some((&first, others)) = targets.split_first() else { return Ok(()) };
         let mut ins = vec![cx.g(), cx.y()];
-        ins.extend((0..1 + self.spec.values + self.spec.maxima.len()).map(|k| cx.saved(k)));
+        ins.extend((0..parts::saved(&self.spec, false)).map(|k| cx.saved(k)));
         ins.extend(cx.xs());
         let part = cx.tape().apply(grad, &ins)?;
         cx.pass(first, part)?;
@@ -187,7 +190,7 @@ impl FoundCellGrad {
     }
     /// Where the cell's inputs begin among this operation's.
     fn start(&self) -> usize {
-        3 + self.forward.spec.values + self.forward.spec.maxima.len()
+        2 + parts::saved(&self.forward.spec, false)
     }
 }
 
@@ -218,7 +221,9 @@ impl Op for FoundCellGrad {
     fn scratch(&self, ins: &[Shape]) -> usize {
         let own = &ins[self.start()..];
         let Ok(sizes) = self.forward.sizes(own) else { return 0 };
-        kernel::gradient_scratch(&self.forward.spec, &sizes, |k| own[2 + k].count(), self.weights)
+        let spec = &self.forward.spec;
+        kernel::gradient_scratch(spec, &sizes, |k| own[2 + k].count(), self.weights)
+            + kernel::pools_scratch(spec, &sizes)
     }
     fn run(&self, ins: &[&Tensor], out: &mut Out) -> Result<()> {
         host_only(out)?;
@@ -229,12 +234,6 @@ impl Op for FoundCellGrad {
         let sizes = self.forward.sizes(&shapes(own))?;
         on_real!(out.value.dtype(), R => {
             let cell = self.forward.operands::<R>(own, sizes);
-            let kept = kernel::Kept {
-                y: ins[1].as_slice::<R>(),
-                stats: ins[2].as_slice(),
-                values: ins[3..3 + spec.values].iter().map(|v| v.as_slice()).collect(),
-                indices: ins[3 + spec.values..self.start()].iter().map(|v| v.as_slice()).collect(),
-            };
             let saved = out.saved.iter_mut().map(|s| s.make_mut::<R>());
             let mut all = std::iter::once(out.value.make_mut::<R>()).chain(saved);
             let inputs = self.inputs.map(|wanted| if wanted { all.next() } else { None });
@@ -244,7 +243,7 @@ impl Op for FoundCellGrad {
                 affine = Some((0..spec.norms).filter_map(|_| Some([all.next()?, all.next()?])).collect());
             }
             let to = kernel::Gradients { mix: None, inputs, affine, weights };
-            kernel::gradient(&cell, &kept, ins[0].as_slice(), to);
+            parts::gradient(&cell, &ins[..self.start()], to);
         });
         Ok(())
     }

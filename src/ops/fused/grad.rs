@@ -1,6 +1,7 @@
 //! The backward of a whole cell as an operation: every gradient that is wanted from one run.
 
 use super::mixed_cell::{MixedCell, operands};
+use super::parts;
 use crate::error::{Error, Result};
 use crate::on_real;
 use crate::ops::cpu::cell as kernel;
@@ -26,8 +27,7 @@ impl MixedCellGrad {
     }
     /// Where the cell's inputs begin among this operation's.
     fn start(&self) -> usize {
-        let spec = &self.forward.spec;
-        3 + spec.values + spec.maxima.len()
+        2 + parts::saved(&self.forward.spec, self.forward.keeps_pools)
     }
 }
 
@@ -57,29 +57,24 @@ impl Op for MixedCellGrad {
     fn scratch(&self, ins: &[Shape]) -> usize {
         let own = &ins[self.start()..];
         let Ok(sizes) = self.forward.sizes(own) else { return 0 };
-        kernel::gradient_scratch(&self.forward.spec, &sizes, |k| own[3 + k].count(), self.weights)
+        let spec = &self.forward.spec;
+        let pools = if self.forward.keeps_pools { 0 } else { kernel::pools_scratch(spec, &sizes) };
+        kernel::gradient_scratch(spec, &sizes, |k| own[3 + k].count(), self.weights) + pools
     }
     fn run(&self, ins: &[&Tensor], out: &mut Out) -> Result<()> {
-        let spec = &self.forward.spec;
         let own = &ins[self.start()..];
         let shapes: Vec<Shape> = own.iter().map(|x| *x.shape()).collect();
         let sizes = self.forward.sizes(&shapes)?;
-        if let Some(cuda) = out.value.cuda().cloned() {
+        if let Some(cuda) = self.forward.device(out)? {
             return twin::gradient(&cuda, self, sizes, (ins, self.start()), out);
         }
         on_real!(out.value.dtype(), R => {
             let cell = operands::<R>(&self.forward, own, sizes);
-            let kept = kernel::Kept {
-                y: ins[1].as_slice::<R>(),
-                stats: ins[2].as_slice(),
-                values: ins[3..3 + spec.values].iter().map(|v| v.as_slice()).collect(),
-                indices: ins[3 + spec.values..self.start()].iter().map(|v| v.as_slice()).collect(),
-            };
             let mut saved = out.saved.iter_mut().map(|s| s.make_mut::<R>());
             let inputs = self.inputs.map(|wanted| if wanted { saved.next() } else { None });
             let weights = self.weights.then(|| saved.collect());
             let to = kernel::Gradients { mix: Some(out.value.make_mut()), inputs, affine: None, weights };
-            kernel::gradient(&cell, &kept, ins[0].as_slice(), to);
+            parts::gradient(&cell, &ins[..self.start()], to);
         });
         Ok(())
     }

@@ -10,6 +10,7 @@
 
 use super::grad::MixedCellGrad;
 use super::parts;
+use crate::device::cuda::Cuda;
 use crate::error::{Error, Result};
 use crate::on_real;
 use crate::ops::concat::Concat;
@@ -23,16 +24,27 @@ use std::sync::Arc;
 
 /// (W, state 0, state 1, weights ..) -> the nodes side by side (N, H, W, nodes C).
 ///
-/// Saves the statistics of all norms, (norms, 3, C) as `BatchNorm` does, the values before the norms, and the taps of
-/// maxima.
+/// Saves the statistics of all norms, (norms, 3, C) as `BatchNorm` does, and the values before the norms.
 #[derive(Clone, Debug)]
 pub struct MixedCell {
     pub spec: Arc<Spec>,
     /// Statistics (norms, 3, C) to use instead of the batch's are the last input.
     pub given: bool,
+    /// Save values of pools and taps of maxima too, as the kernels of a device want it and the host's do not: there
+    /// the backward makes them again.
+    pub keeps_pools: bool,
 }
 
 impl MixedCell {
+    /// The device that `out` is on, if any; this must save what it wants.
+    pub(super) fn device(&self, out: &Out) -> Result<Option<Arc<Cuda>>> {
+        let device = out.value.cuda().cloned();
+        match device.is_some() == self.keeps_pools {
+            true => Ok(device),
+            false => Err(Error::device("a mixed cell keeps its pools on a device, and only there")),
+        }
+    }
+
     /// Extents of a cell of these inputs.
     pub(super) fn sizes(&self, ins: &[Shape]) -> Result<kernel::Sizes> {
         let (op, spec) = ("mixed_cell", &self.spec);
@@ -83,10 +95,14 @@ impl Op for MixedCell {
         ins[1]
     }
     fn saves(&self, ins: &[Shape]) -> Vec<Saved> {
-        self.sizes(ins).map_or(vec![], |sizes| parts::saves(&self.spec, &sizes))
+        self.sizes(ins).map_or(vec![], |sizes| parts::saves(&self.spec, &sizes, self.keeps_pools))
     }
     fn cost(&self, ins: &[Shape]) -> Cost {
         self.cost_of(ins, 1, [1, 1])
+    }
+    fn scratch(&self, ins: &[Shape]) -> usize {
+        let here = self.sizes(ins).ok().filter(|_| !self.keeps_pools);
+        here.map_or(0, |sizes| kernel::pools_scratch(&self.spec, &sizes))
     }
     fn run(&self, ins: &[&Tensor], out: &mut Out) -> Result<()> {
         if out.accumulate {
@@ -94,7 +110,7 @@ impl Op for MixedCell {
         }
         let shapes: Vec<Shape> = ins.iter().map(|x| *x.shape()).collect();
         let sizes = self.sizes(&shapes)?;
-        if let Some(cuda) = out.value.cuda().cloned() {
+        if let Some(cuda) = self.device(out)? {
             return twin::forward(&cuda, self, sizes, ins, out);
         }
         on_real!(out.value.dtype(), R => {
@@ -110,7 +126,7 @@ impl Op for MixedCell {
         let weights = (0..self.spec.weights).any(|k| cx.wants(3 + k));
         let grad = MixedCellGrad { forward: self.clone(), inputs: [cx.wants(1), cx.wants(2)], weights };
         let mut ins = vec![cx.g(), cx.y()];
-        ins.extend((0..1 + self.spec.values + self.spec.maxima.len()).map(|k| cx.saved(k)));
+        ins.extend((0..parts::saved(&self.spec, self.keeps_pools)).map(|k| cx.saved(k)));
         ins.extend(cx.xs());
         let mix = cx.tape().apply(grad.clone(), &ins)?;
         cx.pass(0, mix)?;

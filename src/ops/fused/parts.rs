@@ -10,7 +10,7 @@ use crate::ops::pool::{AvgPool, MaxPool};
 use crate::ops::subsample::{Phase, Subsample};
 use crate::ops::window::Window;
 use crate::tape::{Cost, Op, Out, Saved, Tape, Var};
-use crate::tensor::{Element, Real, Shape};
+use crate::tensor::{Element, Real, Shape, Tensor};
 
 pub(super) const POINTWISE: Geometry = Geometry {
     window: Window { kernel: [1; 2], stride: [1; 2], padding: [0; 2], dilation: [1; 2] },
@@ -100,22 +100,55 @@ pub(super) fn cost(spec: &Spec, sizes: &Sizes, passes: u64, values: [u64; 2]) ->
     Cost { flops: 2 * macs + sums, macs, reads: states + values[0], writes: states + values[1] }
 }
 
-/// Statistics of all norms, (norms, 3, C) as `BatchNorm` saves them, the values before the norms, the taps of maxima.
-pub(super) fn saves(spec: &Spec, sizes: &Sizes) -> Vec<Saved> {
+/// Values and taps that are saved: those of pools or not.
+fn kept(spec: &Spec, pools: bool) -> [usize; 2] {
+    if pools { [spec.values, spec.maxima.len()] } else { [spec.values - spec.pools.len(), 0] }
+}
+
+/// Tensors that are saved.
+pub(super) fn saved(spec: &Spec, pools: bool) -> usize {
+    1 + kept(spec, pools).iter().sum::<usize>()
+}
+
+/// Statistics of all norms, (norms, 3, C) as `BatchNorm` saves them, the values before the norms, the taps of maxima;
+/// `pools` says whether those of pools are among them.
+pub(super) fn saves(spec: &Spec, sizes: &Sizes, pools: bool) -> Vec<Saved> {
+    let [values, taps] = kept(spec, pools);
     let image = Shape::from([sizes.n, sizes.out[0], sizes.out[1], sizes.c]);
     let mut saved = vec![Saved::Exact(Shape::from([spec.norms, 3, sizes.c]))];
-    saved.extend((0..spec.values).map(|_| Saved::Real(image)));
-    saved.extend(spec.maxima.iter().map(|_| Saved::Index(image)));
+    saved.extend((0..values).map(|_| Saved::Real(image)));
+    saved.extend((0..taps).map(|_| Saved::Index(image)));
     saved
 }
 
-/// Runs the forward, `out` saving what [`saves`] says.
+/// Runs the forward, `out` saving what [`saves`] says without pools.
 pub(super) fn forward<R: Real + Element>(cell: &kernel::Cell<R>, out: &mut Out) {
-    let Some((stats, rest)) = out.saved.split_first_mut() else { unreachable!("statistics are saved") };
-    let (values, indices) = rest.split_at_mut(cell.spec.values);
-    let mut values: Vec<&mut [R]> = values.iter_mut().map(|v| v.make_mut()).collect();
-    let mut indices: Vec<&mut [u8]> = indices.iter_mut().map(|v| v.make_mut()).collect();
-    kernel::forward(cell, out.value.make_mut(), stats.make_mut(), &mut values, &mut indices);
+    let Some((stats, values)) = out.saved.split_first_mut() else { unreachable!("statistics are saved") };
+    let mut pools = kernel::Pools::new(cell.spec, &cell.sizes);
+    let (of_pools, mut taps) = pools.parts_mut();
+    let mut values = in_order(cell.spec, values.iter_mut().map(|v| v.make_mut()), of_pools);
+    kernel::forward(cell, out.value.make_mut(), stats.make_mut(), &mut values, &mut taps);
+}
+
+/// Runs the backward of that; `saved` are the gradient of the nodes, the nodes and what the forward saved.
+pub(super) fn gradient<R: Real + Element>(
+    cell: &kernel::Cell<R>,
+    saved: &[&Tensor],
+    to: kernel::Gradients<R>,
+) {
+    let y = saved[1].as_slice::<R>();
+    let pools = kernel::Pools::again(cell, y);
+    let (of_pools, indices) = pools.parts();
+    let values = in_order(cell.spec, saved[3..].iter().map(|v| v.as_slice()), of_pools);
+    let kept = kernel::Kept { y, stats: saved[2].as_slice(), values, indices };
+    kernel::gradient(cell, &kept, saved[0].as_slice(), to);
+}
+
+/// All values, from those that are saved and those of pools.
+fn in_order<T>(spec: &Spec, saved: impl Iterator<Item = T>, pools: Vec<T>) -> Vec<T> {
+    let (mut saved, mut pools) = (saved, pools.into_iter());
+    let next = |v: usize| if spec.pools.contains(&v) { pools.next() } else { saved.next() };
+    (0..spec.values).filter_map(next).collect()
 }
 
 /// A node that nothing goes into.

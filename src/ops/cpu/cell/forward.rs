@@ -4,6 +4,7 @@ use super::half::{Bands, Keep};
 use super::pad::Norm;
 use super::pixels::set_moments;
 use super::plan::{StatePlan, lanes};
+use super::pools::dense;
 use super::spec::Item;
 use super::sum::{Image, Sum};
 use super::{Cell, by_image, state};
@@ -114,21 +115,10 @@ impl<R: Real> Kernel<R> for First<'_, R> {
         // SAFETY: `x` is an image of the plan's size, the results are of the nodes' size.
         unsafe {
             if !plan.pools.is_empty() {
-                let dense = if work.dense.is_empty() {
-                    std::slice::from_raw_parts(x.0, h * w * c)
-                } else {
-                    for p in 0..h * w {
-                        let from = std::slice::from_raw_parts(x.0.add(p * x.1), c);
-                        work.dense[p * c..][..c].copy_from_slice(from);
-                    }
-                    &work.dense[..]
-                };
+                let dense = dense(x, h * w * c, c, &mut work.dense);
                 let mut taps = taps.into_iter();
                 for (pool, (to, moments)) in plan.pools.iter().zip(&mut targets) {
-                    match pool.maximum.and_then(|_| taps.next()) {
-                        Some(taps) => pool.images.max(dense, to, taps),
-                        None => pool.images.avg(dense, to),
-                    }
+                    pool.run(dense, to, &mut taps);
                     if wanted && pool.item.norms > 0 {
                         set_moments::<V>(to, c, moments);
                     }

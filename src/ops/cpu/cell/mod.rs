@@ -32,6 +32,7 @@ mod half;
 mod pad;
 mod pixels;
 mod plan;
+mod pools;
 mod product;
 mod pull;
 mod rows;
@@ -42,6 +43,7 @@ mod weights;
 pub use backward::{Gradients, Kept, gradient};
 pub use forward::forward;
 pub use plan::Sizes;
+pub use pools::{Pools, pools_scratch};
 pub use spec::{Candidate, Item, Kind, Spec};
 pub use weights::gradient_scratch;
 

@@ -85,6 +85,18 @@ pub struct Pool {
     pub maximum: Option<usize>,
 }
 
+impl Pool {
+    /// Those of state `from`.
+    pub fn of_state(spec: &Spec, sizes: &Sizes, from: usize) -> Vec<Self> {
+        let [h, w] = sizes.of(from);
+        let of = |(&item, maximum): (&Item, _)| {
+            let images = pool::Images::new(&item.kind.window(), [sizes.n, h, w, sizes.c]);
+            Self { item, images, maximum }
+        };
+        spec.pools_of(from).into_iter().map(of).collect()
+    }
+}
+
 /// What some nodes read of one state.
 pub struct StatePlan<R> {
     pub isa: Isa,
@@ -137,12 +149,8 @@ impl<R: Real> StatePlan<R> {
                 reduces.push(Reduce { item, forward, back });
             }
         }
-        let dims = [sizes.n, size[0], size[1], c];
-        let pools = spec.pools(from).into_iter().filter(|_| pools).map(|(&item, maximum)| {
-            let images = pool::Images::new(&item.kind.window(), dims);
-            Pool { item, images, maximum }
-        });
-        Self { isa, lanes, from, c, size, out, x_pad, z_pad, g_pad, pools: pools.collect(), convs, reduces }
+        let pools = if pools { Pool::of_state(spec, sizes, from) } else { vec![] };
+        Self { isa, lanes, from, c, size, out, x_pad, z_pad, g_pad, pools, convs, reduces }
     }
     /// Whether anything reads the state through a relu.
     pub fn has_relu(&self) -> bool {

@@ -100,18 +100,23 @@ pub struct Spec {
     pub norms: usize,
     pub weights: usize,
     pub values: usize,
-    /// The values that are maxima, whose taps are saved.
+    /// The values that are those of pools, and those of them that are maxima, which have taps.
+    pub pools: Vec<usize>,
     pub maxima: Vec<usize>,
 }
 
 impl Spec {
     /// Norms and weights are counted in the order of the candidates; whether pools have norms is for the cell to say.
     pub fn new(nodes: usize, candidates: &[Candidate], pool_norms: bool) -> Self {
-        let mut spec = Self { nodes, items: vec![], norms: 0, weights: 0, values: 0, maxima: vec![] };
+        let mut spec =
+            Self { nodes, items: vec![], norms: 0, weights: 0, values: 0, pools: vec![], maxima: vec![] };
         for &Candidate { from, node, entry, kind } in candidates {
             let shared = spec.items.iter().find(|i| kind.is_pool() && i.from == from && i.kind == kind);
             let value = shared.map_or(spec.values, |i| i.value);
             if shared.is_none() {
+                if kind.is_pool() {
+                    spec.pools.push(value);
+                }
                 if matches!(kind, Kind::MaxPool(_)) {
                     spec.maxima.push(value);
                 }
@@ -134,7 +139,7 @@ impl Spec {
         self.items.iter().filter(move |i| i.node == node)
     }
     /// One candidate a pool of state `from`, with the pool's place among the maxima if it is one.
-    pub fn pools(&self, from: usize) -> Vec<(&Item, Option<usize>)> {
+    pub fn pools_of(&self, from: usize) -> Vec<(&Item, Option<usize>)> {
         let mut pools: Vec<(&Item, Option<usize>)> = vec![];
         for item in self.reading(from).filter(|i| i.kind.is_pool()) {
             if pools.iter().all(|(i, _)| i.value != item.value) {

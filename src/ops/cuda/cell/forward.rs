@@ -54,7 +54,7 @@ impl Cell<'_> {
             let operand = Operand { kind, ..self.reading(from, item.kind.window()) };
             self.value(item.value, operand, maximum.map_or(0, |at| self.taps[at]))
         };
-        self.spec.pools(from).into_iter().map(pool).collect()
+        self.spec.pools_of(from).into_iter().map(pool).collect()
     }
 
     /// The first half of a convolution, or both of a stride-2 skip.

@@ -1,0 +1,97 @@
+//! Values and taps of a cell's pools while a pass runs. They cost less to make again than to keep until the backward.
+
+use super::plan::{Pool, Sizes};
+use super::spec::Spec;
+use super::sum::Image;
+use super::{Cell, by_image, state};
+use crate::device::memory::Block;
+use crate::device::real::Real;
+use crate::ops::cpu::jobs::each;
+use crate::ops::cpu::scratch::Scratch;
+
+/// Room for them, in the order of [`Spec::pools`] and [`Spec::maxima`].
+pub struct Pools<R> {
+    values: Scratch<R>,
+    taps: Block,
+    /// Elements of one.
+    size: usize,
+}
+
+/// Elements of [`Pools`], as large as those of `f32`.
+pub fn pools_scratch(spec: &Spec, sizes: &Sizes) -> usize {
+    let size = sizes.n * sizes.node();
+    spec.pools.len() * size + (spec.maxima.len() * size).div_ceil(size_of::<f32>())
+}
+
+impl<R: Real> Pools<R> {
+    pub fn new(spec: &Spec, sizes: &Sizes) -> Self {
+        let size = sizes.n * sizes.node();
+        let taps = Block::new(spec.maxima.len() * size);
+        Self { values: Scratch::new(spec.pools.len() * size), taps, size }
+    }
+    /// Values, and taps of maxima.
+    pub fn parts_mut(&mut self) -> (Vec<&mut [R]>, Vec<&mut [u8]>) {
+        let taps = self.taps.bytes_mut().chunks_exact_mut(self.size);
+        (self.values.chunks_exact_mut(self.size).collect(), taps.collect())
+    }
+    pub fn parts(&self) -> (Vec<&[R]>, Vec<&[u8]>) {
+        let taps = self.taps.bytes().chunks_exact(self.size);
+        (self.values.chunks_exact(self.size).collect(), taps.collect())
+    }
+
+    /// What the forward pass of `cell` had here, `y` being its nodes.
+    pub fn again(cell: &Cell<R>, y: &[R]) -> Self {
+        let (spec, sizes) = (cell.spec, &cell.sizes);
+        let mut pools = Self::new(spec, sizes);
+        let (mut values, mut taps) = pools.parts_mut();
+        for from in 0..2 + spec.nodes {
+            let plans = Pool::of_state(spec, sizes, from);
+            let (mut outs, mut indices) = (vec![], vec![]);
+            for pool in &plans {
+                let place = spec.pools.iter().position(|&v| v == pool.item.value);
+                outs.extend(place.map(|place| std::mem::take(&mut values[place])));
+                indices.extend(pool.maximum.map(|m| std::mem::take(&mut taps[m])));
+            }
+            each(
+                by_image(outs, sizes.n).into_iter().zip(by_image(indices, sizes.n)).collect(),
+                || Scratch::new(if from < 2 { 0 } else { sizes.image(from) }),
+                |room, i, (outs, taps): (Vec<&mut [R]>, Vec<&mut [u8]>)| {
+                    // SAFETY: an image of this size; inputs are dense.
+                    let x = unsafe { dense(state(cell, y, from, i), sizes.image(from), sizes.c, room) };
+                    let mut taps = taps.into_iter();
+                    for (pool, to) in plans.iter().zip(outs) {
+                        pool.run(x, to, &mut taps);
+                    }
+                },
+            );
+        }
+        pools
+    }
+}
+
+impl Pool {
+    /// The pool of one dense image; a maximum takes the next of `taps`.
+    pub fn run<'t, R: Real>(&self, x: &[R], to: &mut [R], taps: &mut impl Iterator<Item = &'t mut [u8]>) {
+        match self.maximum.and_then(|_| taps.next()) {
+            Some(taps) => self.images.max(x, to, taps),
+            None => self.images.avg(x, to),
+        }
+    }
+}
+
+/// The `len` elements of an image with its pixels side by side, copied to `room` where it has any.
+///
+/// # Safety
+/// The image exists, and is dense where there is no room.
+pub unsafe fn dense<R: Real>((x, step): Image<R>, len: usize, c: usize, room: &mut [R]) -> &[R] {
+    // SAFETY: the caller's.
+    unsafe {
+        if room.is_empty() {
+            return std::slice::from_raw_parts(x, len);
+        }
+        for (p, to) in room[..len].chunks_exact_mut(c).enumerate() {
+            to.copy_from_slice(std::slice::from_raw_parts(x.add(p * step), c));
+        }
+    }
+    &room[..len]
+}
