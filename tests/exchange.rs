@@ -10,15 +10,16 @@ mod onnx;
 mod program;
 
 use files::{Stored, golden, rewrite};
-use oche::nn::RunningStats;
+use oche::nn::{Context, NormMode, RunningStats};
 use oche::run::image_order::channels_last;
 use oche::run::loaded::{Found, Loaded, NetworkArgs};
 use oche::run::safetensors_read;
 use oche::run::state_dict::{self, StateDict};
 use oche::search::{Hyper, Searcher};
 use oche::space::cnn::{CnnConfig, CnnSupernet};
+use oche::space::network::{Network, NetworkConfig};
 use oche::space::{Space, genotype, zoo};
-use oche::tape::ParamSet;
+use oche::tape::{ParamSet, Tape};
 use oche::tensor::{DType, Tensor};
 use oche::train::{Hits, Pass};
 use program::{Ended, listing, one_line, rows, run};
@@ -86,6 +87,37 @@ fn weights_of_pytorch_give_its_logits_and_go_back_bit_for_bit() {
         let again = dir.path().join("again.safetensors");
         state_dict::write(&again, &found.weights, &found.running).unwrap();
         assert_eq!(Stored::read(&again), Stored::read(&weights), "{name}");
+    }
+}
+
+#[test]
+fn the_auxiliary_head_gives_the_logits_of_pytorch() {
+    let dir = tempfile::tempdir().unwrap();
+    let [zeros, weights] = ["zeros", "weights"].map(|name| dir.path().join(format!("{name}.safetensors")));
+    for (name, config, pixels) in
+        [("cifar", NetworkConfig::default(), 32), ("imagenet", NetworkConfig::imagenet(), 224)]
+    {
+        let config = NetworkConfig { channels: 2, cells: 3, classes: 4, auxiliary: true, ..config };
+        let net = Network::new(&genotype::read(&golden(&format!("{name}.json"))).unwrap(), config).unwrap();
+        let empty = ParamSet::zeros(net.layout(), DType::F32);
+        state_dict::write(&zeros, &empty, &RunningStats::new(net.norms(), DType::F32)).unwrap();
+        rewrite(&zeros, &weights, |all| files::fill(all));
+        let mut found = found(weights.clone(), name).unwrap();
+        assert_eq!(found.config, config);
+
+        let count = 3 * pixels * pixels;
+        let pixel = |(i, x): (usize, f64)| ((x - 0.5) * if i < count { 1.0 } else { 3.0 }) as f32;
+        let images: Vec<f32> = files::spread("images", 2 * count).enumerate().map(pixel).collect();
+        let images = Tensor::from_slice([2, 3, pixels, pixels], &images).unwrap();
+        let mut tape = Tape::inference();
+        let images = tape.constant(channels_last(&images, DType::F32).unwrap());
+        let (mode, bound) = (NormMode::Running, found.weights.bind(&mut tape, false));
+        let running = &mut found.running;
+        let mut cx = Context { tape: &mut tape, weights: &bound, mode, fused: true, running };
+        let (logits, auxiliary) = found.network.forward_training(&mut cx, images, None).unwrap();
+        let answers = golden(&format!("{name}.auxiliary.safetensors"));
+        assert_close(tape.value(logits), &tensor("logits", &answers), 1e-5);
+        assert_close(tape.value(auxiliary.unwrap()), &tensor("auxiliary", &answers), 1e-5);
     }
 }
 
