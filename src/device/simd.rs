@@ -221,7 +221,7 @@ pub fn dispatch_exactly<R: Real, K: Kernel<R>>(isa: Isa, lanes: usize, kernel: K
 }
 
 /// Not inlined, as the functions of the instruction sets are not: without optimisation a kernel's frame has a place for
-/// every value of all that it inlines, near 1 MB, and those of several vectors would lie in one stack.
+/// every value of all that it inlines, up to 1.6 MB, and those of several vectors would lie in one stack.
 #[inline(never)]
 fn plain<R: Real, V: Vector<Elem = R>, K: Kernel<R>>(kernel: K) -> K::Output {
     kernel.run::<V>()
