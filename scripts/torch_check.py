@@ -8,7 +8,7 @@ import tempfile
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch_networks import Found, Search, draw
+from torch_networks import Found, Search, draw, fill, spread
 
 TOLERANCE = 1e-4
 CANDIDATES = [
@@ -150,8 +150,14 @@ def golden(folder, generator):
     def random(*shape):
         return torch.randn(*shape, generator=generator)
 
-    for name, pixels in [("cifar", 12), ("imagenet", 32)]:
+    for name, pixels, large in [("cifar", 12, 32), ("imagenet", 32, 224)]:
         genotype = json.loads((folder / f"{name}.json").read_text())
+        # the auxiliary head has many weights and needs large images: both follow from names
+        network = fill(Found(genotype, name == "imagenet", 2, 3, 4, True)).double()
+        images = (spread("images", (2, 3, large, large)) - 0.5) * torch.tensor([1.0, 3.0]).reshape(2, 1, 1, 1)
+        with torch.no_grad():
+            logits, auxiliary = network.both(images.float().double())
+        save_file({"logits": logits, "auxiliary": auxiliary}, folder / f"{name}.auxiliary.safetensors")
         network = draw(Found(genotype, name == "imagenet", 2, 3, 4, False), generator)
         write(name, network, random(3, 3, pixels, pixels))
     network = draw(Search(CANDIDATES, 2, 3, 2, 4), generator)

@@ -4,6 +4,9 @@ Sections 3 and A of arXiv 1806.09055; evaluation and search networks differ in w
 of batch norms. Only what a pass in evaluation mode needs is here: no drop path.
 """
 
+import math
+import zlib
+
 import torch
 from torch import nn
 from torch.nn import functional
@@ -154,14 +157,21 @@ class Found(nn.Module):
         self.classifier = nn.Linear(last, classes)
 
     def forward(self, x):
+        return self.both(x)[0]
+
+    def both(self, x):
+        """Logits, and those of the auxiliary head if there is one."""
         if hasattr(self, "stem"):
             before = last = self.stem(x)
         else:
             before = self.stem0(x)
             last = self.stem1(before)
-        for cell in self.cells:
+        second = None
+        for layer, cell in enumerate(self.cells):
             before, last = last, cell(before, last)
-        return self.classifier(last.mean((2, 3)))
+            if layer == 2 * len(self.cells) // 3 and hasattr(self, "auxiliary_head"):
+                second = self.auxiliary_head(last)
+        return self.classifier(last.mean((2, 3))), second
 
 
 class MixedOp(nn.Module):
@@ -218,6 +228,30 @@ class Search(nn.Module):
             kind = "reduce" if layer in reductions(self.layers) else "normal"
             before, last = last, cell(before, last, weights[kind])
         return self.classifier(last.mean((2, 3)))
+
+
+def spread(name, shape):
+    """Numbers from 0 to 1 that follow from a name alone, so that large tensors need not be stored."""
+    x = (zlib.crc32(name.encode()) + torch.arange(math.prod(shape)) * 2654435761) % 2**32
+    x = ((x ^ x >> 16) * 73244475) % 2**32
+    return ((x ^ x >> 16) >> 8).double().reshape(shape) / 2**24
+
+
+def fill(network):
+    """Gives every weight and statistic a value by its name, of the sizes that `draw` draws."""
+    state = network.state_dict()
+    for name, tensor in state.items():
+        if name.endswith("num_batches_tracked"):
+            continue
+        x = spread(name, tensor.shape)
+        if name.endswith("running_var") or tensor.dim() == 1 and name.endswith("weight"):
+            x = x + 0.5
+        elif tensor.dim() == 1:
+            x = x - 0.5
+        else:
+            x = (2 * x - 1) * math.sqrt(3 / (tensor.numel() // len(tensor)))
+        tensor.copy_(x)
+    return network.eval()
 
 
 def draw(network, generator):

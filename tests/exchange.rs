@@ -10,18 +10,19 @@ mod onnx;
 mod program;
 
 use files::{Stored, golden, rewrite};
-use oche::nn::RunningStats;
+use oche::nn::{Context, NormMode, RunningStats};
 use oche::run::image_order::channels_last;
 use oche::run::loaded::{Found, Loaded, NetworkArgs};
 use oche::run::safetensors_read;
 use oche::run::state_dict::{self, StateDict};
 use oche::search::{Hyper, Searcher};
 use oche::space::cnn::{CnnConfig, CnnSupernet};
+use oche::space::network::{Network, NetworkConfig};
 use oche::space::{Space, genotype, zoo};
-use oche::tape::ParamSet;
+use oche::tape::{ParamSet, Tape};
 use oche::tensor::{DType, Tensor};
 use oche::train::{Hits, Pass};
-use program::{Ended, listing, one_line, run};
+use program::{Ended, listing, one_line, rows, run};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -86,6 +87,37 @@ fn weights_of_pytorch_give_its_logits_and_go_back_bit_for_bit() {
         let again = dir.path().join("again.safetensors");
         state_dict::write(&again, &found.weights, &found.running).unwrap();
         assert_eq!(Stored::read(&again), Stored::read(&weights), "{name}");
+    }
+}
+
+#[test]
+fn the_auxiliary_head_gives_the_logits_of_pytorch() {
+    let dir = tempfile::tempdir().unwrap();
+    let [zeros, weights] = ["zeros", "weights"].map(|name| dir.path().join(format!("{name}.safetensors")));
+    for (name, config, pixels) in
+        [("cifar", NetworkConfig::default(), 32), ("imagenet", NetworkConfig::imagenet(), 224)]
+    {
+        let config = NetworkConfig { channels: 2, cells: 3, classes: 4, auxiliary: true, ..config };
+        let net = Network::new(&genotype::read(&golden(&format!("{name}.json"))).unwrap(), config).unwrap();
+        let empty = ParamSet::zeros(net.layout(), DType::F32);
+        state_dict::write(&zeros, &empty, &RunningStats::new(net.norms(), DType::F32)).unwrap();
+        rewrite(&zeros, &weights, |all| files::fill(all));
+        let mut found = found(weights.clone(), name).unwrap();
+        assert_eq!(found.config, config);
+
+        let count = 3 * pixels * pixels;
+        let pixel = |(i, x): (usize, f64)| ((x - 0.5) * if i < count { 1.0 } else { 3.0 }) as f32;
+        let images: Vec<f32> = files::spread("images", 2 * count).enumerate().map(pixel).collect();
+        let images = Tensor::from_slice([2, 3, pixels, pixels], &images).unwrap();
+        let mut tape = Tape::inference();
+        let images = tape.constant(channels_last(&images, DType::F32).unwrap());
+        let (mode, bound) = (NormMode::Running, found.weights.bind(&mut tape, false));
+        let running = &mut found.running;
+        let mut cx = Context { tape: &mut tape, weights: &bound, mode, fused: true, running };
+        let (logits, auxiliary) = found.network.forward_training(&mut cx, images, None).unwrap();
+        let answers = golden(&format!("{name}.auxiliary.safetensors"));
+        assert_close(tape.value(logits), &tensor("logits", &answers), 1e-5);
+        assert_close(tape.value(auxiliary.unwrap()), &tensor("auxiliary", &answers), 1e-5);
     }
 }
 
@@ -216,6 +248,60 @@ fn a_run_is_exported_evaluated_and_trained_on() {
     // the file is not needed to go on
     fs::remove_file(dir.join("w.safetensors")).unwrap();
     well(TRAIN, dir, "--resume second --max-steps 2");
+}
+
+/// What a training with --augment imagenet tests on is what its network is evaluated on, to the last image.
+#[test]
+fn central_crops_are_evaluated_as_they_were_tested() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    for i in 0..70u32 {
+        let class = i * 7 % 10;
+        let folder = dir.join("set").join(if i < 20 { "train" } else { "val" }).join(format!("c{class}"));
+        fs::create_dir_all(&folder).unwrap();
+        // what lies at the border is of another class than what lies in the middle
+        let (w, h) = (24 + i % 5, 30 - i % 7);
+        let pixel = |x: u32, y: u32| {
+            let edge = x < 4 || y < 4 || x + 4 >= w || y + 4 >= h;
+            image::Rgb([if edge { 9 - class } else { class } * 25, x * 5, y * 4 + i].map(|c| c as u8))
+        };
+        image::RgbImage::from_fn(w, h, pixel).save(folder.join(format!("{i}.png"))).unwrap();
+    }
+    let flags = TINY.replace("--train-images 20", "--data folder --data-dir set --augment imagenet");
+    let flags = flags.replace("--crop-padding 1", "--crop-padding 0").replace("--epochs 1", "--epochs 3");
+    let last = |run: &str| rows(&dir.join(run), "metrics.jsonl").pop().unwrap();
+    let told = |said: &str, row: &serde_json::Value| {
+        assert!(said.contains(" of 8 x 8 x 3, central crops, normalised by"), "{said}");
+        for (what, key) in [("top-1", "test_accuracy"), ("top-5", "test_top5")] {
+            let line = format!("{what}     {:.2} %,", row[key].as_f64().unwrap());
+            assert!(said.contains(&line), "{said}\n{row}");
+        }
+        let loss = format!("loss      {:.6}", row["test_loss"].as_f64().unwrap());
+        assert!(said.contains(&loss), "{said}\n{row}");
+    };
+    let loss = |said: &str| said.lines().find(|line| line.starts_with("loss")).unwrap().to_owned();
+    well(TRAIN, dir, &format!("{flags} --out run"));
+    let said = well(INSPECT, dir, "evaluate run --last --batch-size 10");
+    assert!(
+        said.contains("folder test images: 50 of") && said.contains("by mean 0.485,0.456,0.406"),
+        "{said}"
+    );
+    told(&said, &last("run"));
+    let whole = well(INSPECT, dir, "evaluate run --last --batch-size 10 --augment cifar");
+    assert!(!whole.contains("central crops") && loss(&whole) != loss(&said), "{whole}");
+    // weights do not say what they were trained on
+    well(INSPECT, dir, "export run --last --weights w.safetensors");
+    let weights = "evaluate w.safetensors --genotype GDAS_V1 --data folder --data-dir set --image-size 8 --batch-size 10";
+    told(&well(INSPECT, dir, &format!("{weights} --augment imagenet")), &last("run"));
+    assert_eq!(loss(&well(INSPECT, dir, weights)), loss(&whole));
+    one_line(&tool(INSPECT, dir, &format!("{weights} --augment imagenat")), &["--augment", "imagenet"]);
+
+    // of images of one size, a part of them held back
+    let flags = flags.replace("--data folder --data-dir set", "--train-images 60 --valid-portion 0.5");
+    well(TRAIN, dir, &format!("{flags} --out drawn"));
+    let said = well(INSPECT, dir, "evaluate drawn --last --batch-size 10");
+    assert!(said.contains("synthetic images that were held back: 30 of"), "{said}");
+    told(&said, &last("drawn"));
 }
 
 #[test]

@@ -25,6 +25,9 @@ pub const IMAGE_SIZES: std::ops::RangeInclusive<usize> = 8..=512;
 /// Numbers of training images that a request for the synthetic set may ask for.
 pub const SYNTHETIC_IMAGES: std::ops::RangeInclusive<usize> = 10..=1_000_000;
 
+/// Side in pixels of the images of `folder` and `synthetic` if none is asked for.
+const DEFAULT_SIZE: usize = 32;
+
 /// Labelled images of one size, 8 bit a channel. [`ImageSet::new`] makes one of arrays.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ImageSet {
@@ -184,6 +187,17 @@ pub struct Request {
     pub train_images: Option<usize>,
 }
 
+impl Request {
+    /// The folder that files are read from, which has to be given.
+    fn files(&self) -> Result<&Path> {
+        self.dir.as_deref().ok_or_else(|| {
+            let (name, or) = (&self.name, or_download(&self.name));
+            let what = format!("`{name}` is read from files; say where they are with --data-dir{or}");
+            Error::config("data.dir", what)
+        })
+    }
+}
+
 /// The built-in set of ten drawn shapes and textures: `train_images` images of `size` x `size` pixels, within
 /// [`IMAGE_SIZES`] and [`SYNTHETIC_IMAGES`], and a fifth as many for testing.
 ///
@@ -232,19 +246,14 @@ pub fn load(request: &Request) -> Result<Dataset> {
     let name = request.name.as_str();
     if name == "synthetic" {
         let count = request.train_images.unwrap_or(10_000);
-        return Ok(synthetic::load(request.image_size.unwrap_or(32), request.seed, count));
+        return Ok(synthetic::load(request.image_size.unwrap_or(DEFAULT_SIZE), request.seed, count));
     }
-    let Some(dir) = request.dir.as_deref() else {
-        return Err(Error::config(
-            "data.dir",
-            format!("`{name}` is read from files; say where they are with --data-dir{}", or_download(name)),
-        ));
-    };
+    let dir = request.files()?;
     let dataset = match name {
         "cifar10" => cifar::load(&cifar::CIFAR10, dir)?,
         "cifar100" => cifar::load(&cifar::CIFAR100, dir)?,
         "idx" => idx::load(dir)?,
-        _ => folder::load(dir, request.image_size.unwrap_or(32))?,
+        _ => folder::load(dir, request.image_size.unwrap_or(DEFAULT_SIZE))?,
     };
     check_use(dataset.train.classes.len(), dataset.train.len(), dir)?;
     match request.image_size {

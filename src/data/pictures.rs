@@ -2,8 +2,8 @@
 
 use super::folder::{Files, decode};
 use super::loader::Batch;
-use super::resized_crop::{Picture, ResizedCrop};
-use super::{Dataset, ImageSet, check_use, folder};
+use super::resized_crop::{Picture, ResizedCrop, central};
+use super::{DEFAULT_SIZE, Dataset, ImageSet, Request, check, check_use, folder};
 use crate::device::random::{Purpose, stream};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Tensor};
@@ -30,14 +30,25 @@ enum Source {
 }
 
 impl Pictures {
+    /// Training and, if there are some, test images of a data set, and height and width of their crops: as asked for, else
+    /// those of the images, 32 for `folder`. Files of `folder` are left where they are, see [`Self::folder`].
+    ///
+    /// # Errors
+    /// As [`load`](super::load) and [`Self::folder`].
+    pub fn load(request: &Request) -> Result<(Self, Option<Self>, [usize; 2])> {
+        if request.name == "folder" {
+            check(request)?;
+            let (train, test) = Self::folder(request.files()?)?;
+            return Ok((train, test, [request.image_size.unwrap_or(DEFAULT_SIZE); 2]));
+        }
+        let Dataset { train, test, .. } = super::load(request)?;
+        let size = [train.height, train.width];
+        Ok((Self::of(train), test.map(Self::of), size))
+    }
     /// Of a set in memory, by its own mean and deviation.
     pub fn of(set: ImageSet) -> Self {
         let levels = [set.mean.clone(), set.std.clone()];
         Self { source: Source::Set(set), levels }
-    }
-    /// Both parts of `data`.
-    pub fn both(data: Dataset) -> (Self, Option<Self>) {
-        (Self::of(data.train), data.test.map(Self::of))
     }
     /// Training and, if there are some, test images of a folder of PNG and JPEG files, laid out as the data set `folder`
     /// is; normalised by the means and deviations of ImageNet. Of the files only the headers are read by now.
@@ -70,6 +81,10 @@ impl Pictures {
     /// 1 (grey) or 3 (red, green, blue).
     pub fn channels(&self) -> usize {
         self.levels[0].len()
+    }
+    /// Mean and deviation of each channel, which batches are normalised by.
+    pub fn levels(&self) -> [&[f32]; 2] {
+        self.levels.each_ref().map(Vec::as_slice)
     }
     /// Bytes that the images take in memory.
     pub fn bytes(&self) -> usize {
@@ -109,33 +124,33 @@ impl Pictures {
         let mut rng = stream(seed, Purpose::Augment, epoch, step);
         // one stream an image: how much each draws depends on its size
         let seeds: Vec<u64> = indices.iter().map(|_| rng.random()).collect();
-        self.batch(indices, augment, |i, picture, levels, out| {
+        self.batch(indices, augment.size, |i, picture, levels, out| {
             let mut rng = stream(seeds[i], Purpose::Augment, epoch, step);
             augment.training(picture, levels, &mut rng, out);
         })
     }
 
-    /// The central parts of the images `indices`.
+    /// The images `indices` to test on: of each the central crop of `size`, height and width, which leaves a margin of an
+    /// eighth.
     ///
     /// # Errors
     /// As [`Self::training_batch`].
-    pub fn test_batch(&self, indices: &[usize], augment: &ResizedCrop) -> Result<Batch> {
-        self.batch(indices, augment, |_, picture, levels, out| augment.test(picture, levels, out))
+    pub fn test_batch(&self, indices: &[usize], size: [usize; 2]) -> Result<Batch> {
+        self.batch(indices, size, |_, picture, levels, out| central(picture, size, levels, out))
     }
 
     fn batch(
         &self,
         indices: &[usize],
-        augment: &ResizedCrop,
+        [h, w]: [usize; 2],
         fill: impl Fn(usize, &Picture, [&[f32]; 2], &mut [f32]) + Sync,
     ) -> Result<Batch> {
         if let Some(index) = indices.iter().find(|&&index| index >= self.len()) {
             return Err(Error::shape("batch", format!("image {index} was asked of a set of {}", self.len())));
         }
-        let [h, w] = augment.size;
         let mut images = Tensor::scratch([indices.len(), h, w, self.channels()], DType::F32);
         let out = images.make_mut::<f32>().par_chunks_exact_mut(h * w * self.channels());
-        let levels = self.levels.each_ref().map(Vec::as_slice);
+        let levels = self.levels();
         let one = |(i, (out, &index)): (usize, (&mut [f32], &usize))| -> Result<()> {
             let (bytes, size) = self.read(index)?;
             fill(i, &Picture { bytes: &bytes, size }, levels, out);

@@ -121,16 +121,16 @@ impl ResizedCrop {
             cut_out([self.size[0], self.size[1], channels], side, centre, out);
         }
     }
+}
 
-    /// Writes the central part of `picture`, to test on, to `out`.
-    pub(super) fn test(&self, picture: &Picture, levels: [&[f32]; 2], out: &mut [f32]) {
-        let [h, w, channels] = picture.size;
-        let whole = with_margin([h, w], self.size);
-        let bytes = resized(picture.bytes, picture.size, whole);
-        let picture = Picture { bytes: &bytes, size: [whole[0], whole[1], channels] };
-        unit(&Window::central(whole, self.size).of(&picture), out);
-        normalise(out, levels);
-    }
+/// Writes the central part of `picture`, to test on, to `out`, `size` x channels, normalised.
+pub(super) fn central(picture: &Picture, size: [usize; 2], levels: [&[f32]; 2], out: &mut [f32]) {
+    let [h, w, channels] = picture.size;
+    let whole = with_margin([h, w], size);
+    let bytes = resized(picture.bytes, picture.size, whole);
+    let picture = Picture { bytes: &bytes, size: [whole[0], whole[1], channels] };
+    unit(&Window::central(whole, size).of(&picture), out);
+    normalise(out, levels);
 }
 
 fn unit(bytes: &[u8], out: &mut [f32]) {

@@ -175,7 +175,7 @@ pub fn dispatch_widest<R: Real, K: Kernel<R>>(kernel: K) -> K::Output {
             Isa::Plain => {}
         }
     }
-    kernel.run::<R::Plain>()
+    plain::<R, R::Plain, K>(kernel)
 }
 
 /// [`dispatch`] with the instruction set given; it must be one of [`Isa::available`].
@@ -198,7 +198,7 @@ pub fn dispatch_for<R: Real, K: Kernel<R>>(isa: Isa, lanes: usize, kernel: K) ->
         }
     }
     let _ = (isa, lanes);
-    kernel.run::<R::Plain>()
+    plain::<R, R::Plain, K>(kernel)
 }
 
 /// Lanes of the widest vectors that `size` elements are whole numbers of: one if there are none.
@@ -215,9 +215,16 @@ pub fn lanes_dividing<R: Real>(isa: Isa, size: usize) -> usize {
 #[inline]
 pub fn dispatch_exactly<R: Real, K: Kernel<R>>(isa: Isa, lanes: usize, kernel: K) -> K::Output {
     match lanes {
-        1 => kernel.run::<Plain<R, 1>>(),
+        1 => plain::<R, Plain<R, 1>, K>(kernel),
         _ => dispatch_for(isa, lanes, kernel),
     }
+}
+
+/// Not inlined, as the functions of the instruction sets are not: without optimisation a kernel's frame has a place for
+/// every value of all that it inlines, up to 1.6 MB, and those of several vectors would lie in one stack.
+#[inline(never)]
+fn plain<R: Real, V: Vector<Elem = R>, K: Kernel<R>>(kernel: K) -> K::Output {
+    kernel.run::<V>()
 }
 
 /// An array as a vector: what every machine can do. No fused multiply-add, which would be a library call here.

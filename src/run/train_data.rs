@@ -11,7 +11,6 @@ use crate::data::{self, Dataset, ImageSet, Request, split};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::tensor::DType;
-use std::path::Path;
 
 /// Images, and which of them are for what.
 pub struct TrainData {
@@ -44,7 +43,7 @@ impl TrainData {
         if config.resized_crops() {
             return Self::cropped(config);
         }
-        let Dataset { train, test, .. } = read(config)?;
+        let Dataset { train, test, .. } = data::load(&request(config))?;
         let (image, classes) = ([train.height, train.width, train.channels], train.classes.len());
         let halves = halves(config, [train.len(), test.as_ref().map_or(0, ImageSet::len)])?;
         let test = test.filter(|_| config.data.valid_portion == 0.0).map(|set| Held(set, None));
@@ -54,12 +53,7 @@ impl TrainData {
 
     fn cropped(config: &TrainConfig) -> Result<Self> {
         let d = &config.data;
-        let (size, (train, test)) = if d.name == "folder" {
-            ([if d.image_size > 0 { d.image_size } else { 32 }; 2], Pictures::folder(Path::new(&d.dir))?)
-        } else {
-            let set = read(config)?;
-            ([set.train.height, set.train.width], Pictures::both(set))
-        };
+        let (train, test, size) = Pictures::load(&request(config))?;
         let (image, classes) = ([size[0], size[1], train.channels()], train.classes().len());
         let halves = halves(config, [train.len(), test.as_ref().map_or(0, Pictures::len)])?;
         let augment = ResizedCrop {
@@ -117,7 +111,7 @@ impl TrainData {
         match &self.images {
             Images::Fixed { train, test, .. } => test.as_ref().unwrap_or(train).batch(chosen, None, dtype),
             Images::Cropped { train, test, augment, device } => {
-                test.as_ref().unwrap_or(train).test_batch(chosen, augment)?.on(device, dtype)
+                test.as_ref().unwrap_or(train).test_batch(chosen, augment.size)?.on(device, dtype)
             }
         }
     }
@@ -145,15 +139,15 @@ impl Held {
     }
 }
 
-fn read(config: &TrainConfig) -> Result<Dataset> {
+fn request(config: &TrainConfig) -> Request {
     let d = &config.data;
-    data::load(&Request {
+    Request {
         name: d.name.clone(),
         dir: (!d.dir.as_os_str().is_empty()).then(|| d.dir.clone()),
         image_size: (d.image_size > 0).then_some(d.image_size),
         seed: config.train.seed,
         train_images: (d.name == "synthetic").then_some(d.train_images),
-    })
+    }
 }
 
 /// Indices of the images that train and that test, of so many training and test images.

@@ -182,7 +182,7 @@ fn test_images_are_central() {
         let mut set =
             ImageSet::new([image.clone(), image].concat(), vec![0, 1], [32, 32, 1], &["a", "b"]).unwrap();
         (set.mean, set.std) = (vec![0.0], vec![1.0]);
-        Pictures::of(set).test_batch(&[0], &augment(size, 0.08, true)).unwrap().images
+        Pictures::of(set).test_batch(&[0], [size; 2]).unwrap().images
     };
     let (plain, mirrored) = (ramp(false), ramp(true));
     let (plain, mirrored) = (plain.as_slice::<f32>(), mirrored.as_slice::<f32>());
@@ -230,7 +230,7 @@ fn files_of_any_size_are_read_as_they_are_needed() {
             }
         }
     }
-    assert_eq!(test.test_batch(&[0, 1], &plain).unwrap().images.shape().dims(), [2, 8, 8, 3]);
+    assert_eq!(test.test_batch(&[0, 1], [8, 8]).unwrap().images.shape().dims(), [2, 8, 8, 3]);
     // what is damaged further on is told when it is read, what is no image before
     let whole = fs::read(at("train/dog/1.png")).unwrap();
     fs::write(at("train/dog/1.png"), &whole[..whole.len() - 20]).unwrap();

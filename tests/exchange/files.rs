@@ -49,6 +49,31 @@ impl Entry {
     }
 }
 
+/// The auxiliary head has too many weights to store: as `fill` of scripts/torch_networks.py, which computed the golden
+/// files, gives every weight and statistic a value by its name.
+pub fn fill(all: &mut [Entry]) {
+    for t in all.iter_mut().filter(|t| t.dtype == Dtype::F32) {
+        let fan = (t.shape[1..].iter().product::<usize>()) as f64;
+        let value = |x: f64| match t.shape.len() {
+            1 if t.name.ends_with("running_var") || t.name.ends_with("weight") => x + 0.5,
+            1 => x - 0.5,
+            _ => (2.0 * x - 1.0) * (3.0 / fan).sqrt(),
+        };
+        let values = spread(&t.name, t.bytes.len() / 4).map(|x| value(x) as f32);
+        t.bytes = values.flat_map(f32::to_le_bytes).collect();
+    }
+}
+
+/// `count` numbers from 0 to 1 that follow from a name alone.
+pub fn spread(name: &str, count: usize) -> impl Iterator<Item = f64> {
+    let start = crc32fast::hash(name.as_bytes());
+    (0..count as u32).map(move |i| {
+        let x = start.wrapping_add(i.wrapping_mul(2654435761));
+        let x = (x ^ x >> 16).wrapping_mul(73244475);
+        f64::from((x ^ x >> 16) >> 8) / f64::from(1 << 24)
+    })
+}
+
 /// Writes the file `from` to `to`, changed.
 pub fn rewrite(from: &Path, to: &Path, change: impl Fn(&mut Vec<Entry>)) {
     let mut all: Vec<Entry> = (Stored::read(from).0.into_iter())

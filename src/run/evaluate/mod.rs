@@ -3,7 +3,6 @@
 mod images;
 
 use crate::data::loader::Batch;
-use crate::data::{self, Request};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::run::config::{Configuration, SearchConfig, TrainConfig};
@@ -16,8 +15,8 @@ use crate::run::state_dict::{not_a_checkpoint, write_tensors};
 use crate::space::network::NetworkConfig;
 use crate::tensor::{DType, Tensor};
 use crate::train::{Hits, Pass};
-use clap::Args;
-use images::{Images, asked_of_search, asked_of_training};
+use clap::{Args, ValueEnum};
+use images::{Asked, Images, asked_of_search, asked_of_training};
 use std::path::{Path, PathBuf};
 
 #[derive(Args)]
@@ -33,8 +32,11 @@ pub struct EvaluateArgs {
     /// Height and width that images are brought to [default: the run's, else as in the files]
     #[arg(long, value_name = "PIXELS")]
     image_size: Option<usize>,
+    /// What a training with this --augment tests on: whole images, or central crops of 7/8 [default: the run's, else cifar]
+    #[arg(long, value_enum)]
+    augment: Option<Augment>,
     /// Images from a .safetensors file instead: `images` (N, C, H, W), normalised, and `labels` (N), if it has any
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["data", "data_dir", "image_size"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["data", "data_dir", "image_size", "augment"])]
     images: Option<PathBuf>,
     /// Take the first N images only
     #[arg(long, value_name = "N")]
@@ -47,6 +49,12 @@ pub struct EvaluateArgs {
     /// File to write `images` (N, C, H, W), normalised, `labels` and `logits` (N, classes) to, as safetensors
     #[arg(long, value_name = "FILE")]
     logits: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Augment {
+    Cifar,
+    Imagenet,
 }
 
 /// Sums over images, and what `--logits` writes.
@@ -103,15 +111,19 @@ impl EvaluateArgs {
         if let Some(path) = &self.images {
             return Ok((Images::read(path)?, path.display().to_string()));
         }
-        let (mut request, mut held) = match network {
+        let asked = match network {
             Loaded::Found(found) => match &found.settings {
                 Some(settings) => asked_of_training(settings),
                 None => {
-                    (Request { name: String::new(), ..asked_of_training(&TrainConfig::default()).0 }, None)
+                    let mut of_none = asked_of_training(&TrainConfig::default());
+                    of_none.request.name.clear();
+                    of_none
                 }
             },
             Loaded::Supernet(searched) => asked_of_search(&searched.settings),
         };
+        let Asked { mut request, mut held, crops } = asked;
+        let crops = self.augment.map_or(crops, |augment| augment == Augment::Imagenet);
         if let Some(name) = &self.data {
             (request.name, held) = (name.clone(), None);
             request.train_images = request.train_images.filter(|_| name == "synthetic");
@@ -126,8 +138,7 @@ impl EvaluateArgs {
             (None, None) if request.name != "synthetic" => data_dir(&self.network.file(), network)?,
             (given, _) => given.clone(),
         };
-        let set = data::load(&request)?;
-        let (images, which) = Images::of(set, held, request.seed);
+        let (images, which) = Images::of(&request, held, crops)?;
         Ok((images, format!("{} {which}", request.name)))
     }
 }
