@@ -4,6 +4,7 @@ mod cuda;
 mod layers;
 mod norm;
 mod optim;
+pub(crate) mod replay;
 mod scalar;
 
 pub use layers::{Conv2d, Linear};

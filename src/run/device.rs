@@ -4,6 +4,7 @@ use crate::device::Device;
 use crate::device::cuda::{self, Cuda, Mode};
 use crate::device::{profile, simd};
 use crate::error::{Error, Result};
+use crate::tensor::DType;
 
 /// What `--device` may say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +47,15 @@ impl Wanted {
                 Err(error) => (Device::Cpu, format!("{} (auto; {})", describe_cpu(), reason(&error))),
             }),
         }
+    }
+    /// The same; fails with [`Error::Config`] if the device cannot store images as `precision`.
+    pub fn open_for(self, precision: DType) -> Result<(Device, String)> {
+        let opened = self.open()?;
+        if precision == DType::BF16 && opened.0.cuda().is_none() {
+            let what = "bf16 is stored on CUDA devices only, and auto found none; take f32";
+            return Err(Error::config("run.precision", what));
+        }
+        Ok(opened)
     }
 }
 

@@ -47,14 +47,19 @@ pub fn claim(folder: &Path) -> Result<Option<File>> {
     }
 }
 
-/// Takes away what a run that could not start has written into its folder, and the folder if that leaves it empty.
-/// `more` names the files besides those that every run writes.
-pub fn undo(folder: &Path, more: &[&str]) {
-    for name in [CONFIG, METRICS, LOG, super::checkpoint::NEWEST].iter().chain(more) {
-        // Whatever stays, stays: the error that brought us here is the one to tell.
-        let _ = fs::remove_file(folder.join(name));
-    }
-    let _ = fs::remove_dir(folder);
+/// Starts a run in its new `folder`: claims that, writes the settings and lets `begin` go on. If that fails, takes away
+/// what was written, and the folder if that leaves it empty.
+pub fn begin<T>(folder: &Path, settings: &str, begin: impl FnOnce(Option<File>) -> Result<T>) -> Result<T> {
+    let claim = claim(folder)?;
+    let begun = write_atomic(&folder.join(CONFIG), settings.as_bytes()).and_then(|()| begin(claim));
+    begun.inspect_err(|_| {
+        for name in [CONFIG, METRICS, ALPHAS, SELECTION, LOG, super::checkpoint::NEWEST].iter().chain(&CELLS)
+        {
+            // Whatever stays, stays: the error that brought us here is the one to tell.
+            let _ = fs::remove_file(folder.join(name));
+        }
+        let _ = fs::remove_dir(folder);
+    })
 }
 
 /// Makes `dir`; fails if there is something in it already.

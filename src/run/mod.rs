@@ -8,6 +8,7 @@ mod caught;
 pub mod checkpoint;
 pub mod cli;
 pub mod config;
+pub mod course;
 pub mod device;
 pub mod download;
 pub mod draw;

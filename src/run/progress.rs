@@ -24,22 +24,28 @@ pub struct StepNumbers {
     pub seconds_left: f64,
 }
 
-/// Numbers of a finished epoch, units as in [`StepNumbers`].
+/// How an epoch went in this process, units as in [`StepNumbers`].
 #[derive(Clone, Copy, Debug, Default)]
 pub struct EpochNumbers {
     /// From 0.
     pub epoch: usize,
     pub epochs: usize,
-    pub learning_rate: f64,
-    pub train_loss: f64,
-    pub train_accuracy: f64,
-    pub valid_loss: f64,
-    pub valid_accuracy: f64,
     pub images_per_second: f64,
     pub seconds: f64,
-    pub peak_bytes: usize,
-    /// Of the whole process, since it started.
-    pub peak_rss_bytes: Option<usize>,
+}
+
+impl EpochNumbers {
+    /// The line that stays of an epoch, with its loss and accuracy in training and what it was `judged`.
+    pub fn line(&self, learning_rate: f64, (loss, accuracy): (f64, f64), judged: &str) -> String {
+        let Self { epoch, epochs, images_per_second, seconds } = self;
+        format!(
+            "epoch {:>w$}/{epochs}  lr {learning_rate:.4}  train loss {loss:.4} accuracy {accuracy:5.2} %  \
+             {judged}  {images_per_second:.0} images/s  {}",
+            epoch + 1,
+            clock(*seconds),
+            w = epochs.to_string().len(),
+        )
+    }
 }
 
 /// The display of a run: the bar on stderr, lines on stdout, or on stderr beside JSON, and in the log.
@@ -165,23 +171,9 @@ pub fn step_line(done: usize, steps: usize, numbers: &StepNumbers, columns: usiz
     line
 }
 
-/// The line that stays of an epoch.
-pub fn epoch_line(n: &EpochNumbers) -> String {
-    format!(
-        "epoch {:>w$}/{}  lr {:.4}  train loss {:.4} accuracy {:5.2} %  valid loss {:.4} accuracy {:5.2} %  \
-         {:.0} images/s  {}  peak {:.0} MiB",
-        n.epoch + 1,
-        n.epochs,
-        n.learning_rate,
-        n.train_loss,
-        n.train_accuracy,
-        n.valid_loss,
-        n.valid_accuracy,
-        n.images_per_second,
-        clock(n.seconds),
-        n.peak_bytes as f64 / (1 << 20) as f64,
-        w = n.epochs.to_string().len(),
-    )
+/// `part` of `whole` in percent.
+pub(super) fn percent(part: usize, whole: usize) -> f64 {
+    100.0 * part as f64 / whole.max(1) as f64
 }
 
 /// `m:ss` or `h:mm:ss`; `--:--` while unknown.
@@ -228,8 +220,8 @@ mod tests {
 
     #[test]
     fn an_epoch_is_one_line() {
-        let line =
-            epoch_line(&EpochNumbers { epoch: 2, epochs: 10, train_accuracy: 9.5, ..Default::default() });
+        let numbers = EpochNumbers { epoch: 2, epochs: 10, ..Default::default() };
+        let line = numbers.line(0.0, (0.0, 9.5), "valid loss 0");
         assert!(line.starts_with("epoch  3/10  lr 0.0000"), "{line}");
         assert!(line.contains("accuracy  9.50 %") && !line.contains('\n'), "{line}");
     }

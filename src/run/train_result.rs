@@ -4,31 +4,15 @@ use super::board;
 use super::checkpoint::{BEST, NEWEST};
 use super::config::TrainConfig;
 use super::folder;
-use super::jsonl::TrainRow;
 use super::memory::{needed, show};
-use super::progress::clock;
-use super::search::percent;
+use super::progress::percent;
 use super::train_data::TrainData;
 use super::train_state::Best;
 use crate::error::Result;
 use crate::space::Genotype;
-use crate::train::{Hits, Trainer};
+use crate::train::Trainer;
 use serde_json::{Value, json};
 use std::path::Path;
-use std::time::Instant;
-
-/// A tested epoch.
-pub struct Tested {
-    pub epoch: usize,
-    /// Learning rate and rate of drop path.
-    pub rates: (f64, f64),
-    pub images_per_second: f64,
-    pub test_loss: f64,
-    pub test: Hits,
-    pub start: Instant,
-    /// Than every epoch before.
-    pub better: bool,
-}
 
 /// What runs, on what, with which settings.
 pub fn heading(
@@ -90,25 +74,6 @@ fn settings(config: &TrainConfig) -> String {
         }
     }
     all
-}
-
-/// The line that stays of an epoch.
-pub fn epoch_line(n: &Tested, row: &TrainRow, epochs: usize) -> String {
-    let TrainRow::Epoch { train_loss, train_accuracy, test_loss, test_accuracy, test_top5, seconds, .. } =
-        row
-    else {
-        return String::new();
-    };
-    let best = if n.better { "  best" } else { "" };
-    format!(
-        "epoch {:>w$}/{epochs}  lr {:.4}  train loss {train_loss:.4} accuracy {train_accuracy:5.2} %  \
-         test loss {test_loss:.4} top-1 {test_accuracy:5.2} % top-5 {test_top5:5.2} %  {:.0} images/s  {}{best}",
-        n.epoch + 1,
-        n.rates.0,
-        n.images_per_second,
-        clock(*seconds),
-        w = epochs.to_string().len(),
-    )
 }
 
 /// What `--json` prints last: folder, cells, and the best test, null if no epoch is whole.

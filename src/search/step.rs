@@ -1,13 +1,13 @@
 //! The bilevel search step: alpha by Adam on the architecture gradient, then weights by SGD on the training batch.
 
 use super::bilevel::Order;
-use super::captured::Captured;
 use super::gradient::Point;
 use super::pass::{Pass, Want};
 use crate::data::loader::Batch;
+use crate::device::Device;
 use crate::device::random::{Purpose, stream};
-use crate::device::{Device, profile};
 use crate::error::{Error, Result};
+use crate::nn::replay::Replay;
 use crate::nn::{Adam, AdamState, RunningStats, Scalar, Sgd, global_norm};
 use crate::space::{CellKind, Genotype, Supernet};
 use crate::tape::ParamSet;
@@ -56,14 +56,12 @@ pub struct Searcher {
     pub adam: Vec<AdamState>,
     /// Whether a device captures its steps and runs them again as graphs.
     pub graphs: bool,
-    pub(super) captured: Option<Captured>,
-    /// What the last step was like: a step like it is worth capturing.
-    pub(super) last: Option<Kind>,
+    pub(super) replay: Replay<Kind, [Pass; 2]>,
 }
 
 /// Steps of one kind launch the same kernels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Kind {
+pub(crate) struct Kind {
     pub order: Order,
     pub shapes: [Shape; 2],
 }
@@ -123,14 +121,13 @@ impl Searcher {
             alphas,
             net,
             graphs: true,
-            captured: None,
-            last: None,
+            replay: Replay::new(),
         })
     }
 
     /// The same search, gone on with on `device`.
     pub fn on(mut self, device: &Device) -> Result<Self> {
-        self.captured = None;
+        self.replay.forget();
         for tensor in self.tensors() {
             *tensor = tensor.to_device(device)?;
         }
@@ -221,12 +218,9 @@ impl Searcher {
         learning_rate: f64,
     ) -> Result<StepReport> {
         let kind = Kind { order, shapes: [*train.images.shape(), *valid.images.shape()] };
-        let captured = self.captured.as_ref().is_some_and(|captured| captured.kind == kind);
-        let again = self.last.replace(kind) == Some(kind);
-        // from level 2 on every operation is looked at by itself, which a graph has no place for
-        let graphs = self.graphs && profile::debug_level() < 2;
-        if graphs && (captured || again) && self.device().cuda().is_some() {
-            return self.captured_step(kind, train, valid, learning_rate);
+        if self.replay.suits(kind, &self.device()) && self.graphs {
+            let [arch, weights] = self.captured_step(kind, train, valid, learning_rate)?;
+            return StepReport::of(&arch, &weights);
         }
         let numbers = Numbers {
             learning_rate: learning_rate.into(),

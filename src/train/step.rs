@@ -1,10 +1,10 @@
 //! The training step: loss and gradient on a batch, clipped, then SGD with momentum.
 
-use super::captured::Captured;
 use super::pass::{Hits, Objective, Pass};
 use crate::data::loader::Batch;
-use crate::device::{Device, profile};
+use crate::device::Device;
 use crate::error::{Error, Result};
+use crate::nn::replay::Replay;
 use crate::nn::{RunningStats, Scalar, Sgd, global_norm};
 use crate::space::network::Network;
 use crate::tape::{Counters, ParamSet};
@@ -37,14 +37,12 @@ pub struct Trainer {
     pub running: RunningStats,
     /// Whether a device captures its steps and runs them again as graphs.
     pub graphs: bool,
-    pub(super) captured: Option<Captured>,
-    /// What the last step was like: a step like it is worth capturing.
-    last: Option<Kind>,
+    pub(super) replay: Replay<Kind, Pass>,
 }
 
 /// Steps of one kind launch the same kernels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Kind {
+pub(crate) struct Kind {
     pub images: Shape,
     pub drops: bool,
 }
@@ -60,14 +58,13 @@ impl Trainer {
             hyper,
             net,
             graphs: true,
-            captured: None,
-            last: None,
+            replay: Replay::new(),
         })
     }
 
     /// The same training, gone on with on `device`.
     pub fn on(mut self, device: &Device) -> Result<Self> {
-        self.captured = None;
+        self.replay.forget();
         for tensor in [&mut self.weights.flat, &mut self.momentum] {
             *tensor = tensor.to_device(device)?;
         }
@@ -106,11 +103,7 @@ impl Trainer {
     /// (paths, N), in any memory. Fails if the loss is not finite, with everything as it is by then.
     pub fn step(&mut self, batch: &Batch, drop: Option<&Tensor>, rate: f64) -> Result<(f64, Hits)> {
         let kind = Kind { images: *batch.images.shape(), drops: drop.is_some() };
-        let captured = self.captured.as_ref().is_some_and(|captured| captured.kind == kind);
-        let again = self.last.replace(kind) == Some(kind);
-        // from level 2 on every operation is looked at by itself, which a graph has no place for
-        let graphs = self.graphs && profile::debug_level() < 2;
-        let pass = if graphs && (captured || again) && self.device().cuda().is_some() {
+        let pass = if self.replay.suits(kind, &self.device()) && self.graphs {
             self.captured_step(kind, batch, drop, rate)?
         } else {
             let dtype = self.weights.flat.dtype();

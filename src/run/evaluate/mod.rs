@@ -10,7 +10,7 @@ use crate::run::device::Wanted;
 use crate::run::folder;
 use crate::run::image_order::channels_first;
 use crate::run::loaded::{Loaded, NetworkArgs};
-use crate::run::search::percent;
+use crate::run::progress::percent;
 use crate::run::state_dict::{not_a_checkpoint, write_tensors};
 use crate::space::network::NetworkConfig;
 use crate::tensor::{DType, Tensor};

@@ -11,10 +11,11 @@ pub use rows::{Comparison, Row, Spread};
 use super::checkpoint::NEWEST;
 use super::cli::Outcome;
 use super::config::{Configuration, SearchConfig, TrainConfig, train};
+use super::course::{Run, Work};
 use super::jsonl::{self, JsonLines, Row as SearchRow, TrainRow, Trim};
 use super::progress::Progress;
-use super::search::SearchRun;
-use super::train::TrainRun;
+use super::search::Searching;
+use super::train::Training;
 use super::{folder, report, result};
 use crate::error::{Error, Result};
 use crate::space::genotype::{self, Genotype};
@@ -39,12 +40,7 @@ impl Selection {
     pub fn start(config: SearchConfig) -> Result<Self> {
         let name = format!("search-{}-seeds", config.data.name);
         let folder = folder::create(&config.run.out, &name)?;
-        let claim = folder::claim(&folder)?;
-        let begin = || {
-            folder::write_atomic(&folder.join(folder::CONFIG), config.to_toml().as_bytes())?;
-            Self::assemble(config, folder.clone(), claim)
-        };
-        begin().inspect_err(|_| folder::undo(&folder, &[folder::SELECTION, folder::LOG]))
+        folder::begin(&folder, &config.to_toml(), |claim| Self::assemble(config, folder.clone(), claim))
     }
 
     /// The selection in `folder`, from where it was interrupted.
@@ -108,6 +104,15 @@ impl Selection {
         Ok(())
     }
 
+    /// Starts the run in `folder` or goes on with it.
+    fn part<W: Work>(&self, config: W::Config, folder: &Path) -> Result<Outcome> {
+        let run = match begun(folder)? {
+            true => Run::<W>::resume(config, folder)?,
+            false => Run::<W>::start(config)?,
+        };
+        run.part_of(&self.folder).run()
+    }
+
     /// Searches with one seed; whether it came to its end.
     fn search(&mut self, seed: u64) -> Result<bool> {
         let name = search_name(seed);
@@ -121,11 +126,7 @@ impl Selection {
         config.select.epochs = self.config.select.epochs;
         config.run.out = folder.clone();
         self.progress.line(&format!("\n{name}: search with seed {seed}"));
-        let run = match begun(&folder)? {
-            true => SearchRun::resume(config, &folder)?,
-            false => SearchRun::start(config)?,
-        };
-        if run.part_of(&self.folder).run()? == Outcome::Interrupted {
+        if self.part::<Searching>(config, &folder)? == Outcome::Interrupted {
             return Ok(false);
         }
         let rows = jsonl::read::<SearchRow>(&folder.join(folder::METRICS))?;
@@ -159,11 +160,7 @@ impl Selection {
         let config = self.training(&source, &folder);
         config.validate()?;
         self.progress.line(&format!("\n{name}: {} epochs from scratch", config.train.epochs));
-        let run = match begun(&folder)? {
-            true => TrainRun::resume(config, &folder)?,
-            false => TrainRun::start(config)?,
-        };
-        if run.part_of(&self.folder).run()? == Outcome::Interrupted {
+        if self.part::<Training>(config, &folder)? == Outcome::Interrupted {
             return Ok(false);
         }
         let rows = jsonl::read::<TrainRow>(&folder.join(folder::METRICS))?;
