@@ -65,6 +65,7 @@ fn first_values<R: Real>(
     let mut taps: Vec<&mut [u8]> = maxima.iter().map(|&m| std::mem::take(&mut indices[m])).collect();
     let outs = by_image(taken.iter_mut().map(|t| &mut **t), n);
     let taps_of = by_image(taps.iter_mut().map(|t| &mut **t), n);
+    let threads = rayon::current_num_threads();
     let dense = if plan.pools.is_empty() || plan.from < 2 { 0 } else { cell.sizes.image(plan.from) };
     let moments: Vec<Vec<R>> = each(
         outs.into_iter().zip(taps_of).collect(),
@@ -76,8 +77,7 @@ fn first_values<R: Real>(
         |work, i, (outs, taps)| {
             let x = state(cell, y, plan.from, i);
             let far = cell.sizes.keep::<R>(cell.spec);
-            let next = i + rayon::current_num_threads();
-            let next = if next < n { Some(state(cell, y, plan.from, next)) } else { None };
+            let next = if i + threads < n { Some(state(cell, y, plan.from, i + threads)) } else { None };
             let job = First { plan, x, next, outs, taps, work, moments: cell.given.is_none(), far };
             dispatch_exactly(plan.isa, plan.lanes, job)
         },
