@@ -31,18 +31,25 @@ struct Case {
     /// Of a search; none of a training.
     order: Option<Order>,
     size: [usize; 4],
+    /// With values kept as bf16.
+    lean: bool,
 }
 
 impl Case {
     fn all() -> impl Iterator<Item = Self> {
-        let searches =
-            SIZES.into_iter().flat_map(|size| ORDERS.map(|order| Self { order: Some(order), size }));
-        searches.chain([Self { order: None, size: TRAINED }])
+        [false, true].into_iter().flat_map(|lean| {
+            let searches = SIZES
+                .into_iter()
+                .flat_map(|size| ORDERS.map(|order| (Some(order), size)))
+                .filter(move |(order, _)| !(lean && *order == Some(Order::Exact)));
+            searches.chain([(None, TRAINED)]).map(move |(order, size)| Self { order, size, lean })
+        })
     }
     fn name(&self) -> String {
         let [channels, cells, batch, size] = self.size;
         let kind = self.order.map_or("train".into(), |order| format!("{order:?}"));
-        format!("{kind}/C{channels}-L{cells}-B{batch}-{size}px").to_lowercase()
+        let bf16 = if self.lean { "-bf16" } else { "" };
+        format!("{kind}/C{channels}-L{cells}-B{batch}-{size}px{bf16}").to_lowercase()
     }
     fn steps(&self) -> usize {
         match self.size[0] {
@@ -61,14 +68,14 @@ fn batch(n: usize, size: usize, seed: u64) -> Batch {
 
 fn searcher(case: Case) -> Searcher {
     let [channels, cells, ..] = case.size;
-    let net = CnnSupernet::new(&CnnConfig { channels, cells, ..Default::default() }).expect("supernet");
+    let net = CnnSupernet::new(&CnnConfig { channels, cells, lean: case.lean, ..Default::default() }).expect("supernet");
     Searcher::new(Box::new(net), Hyper::default(), 2, DType::F32).expect("searcher")
 }
 
 fn trainer(case: Case) -> Trainer {
     let [channels, cells, ..] = case.size;
     let genotype = zoo::named("DARTS_V2").expect("a published name");
-    let config = NetworkConfig { channels, cells, auxiliary: true, ..Default::default() };
+    let config = NetworkConfig { channels, cells, auxiliary: true, lean: case.lean, ..Default::default() };
     let net = Network::new(&genotype, config).expect("network");
     let sgd = Sgd { momentum: 0.9, weight_decay: 3e-4 };
     let hyper = train::Hyper { sgd, clip: 5.0, smoothing: 0.0, auxiliary: 0.4 };

@@ -52,6 +52,7 @@ impl Cell {
                 given: false,
                 spec: Arc::new(Spec::new(NODES, &candidates, true)),
                 keeps_pools: false,
+                lean: false,
             },
             inputs,
         }

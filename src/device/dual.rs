@@ -127,7 +127,16 @@ macro_rules! dual {
             type V128 = DualVec<<$t as Real>::$v128>;
             type Plain = $plain;
             type Wide = Dual<f64>;
+            type Kept = Self;
 
+            #[inline(always)]
+            fn keep(self) -> Self {
+                self
+            }
+            #[inline(always)]
+            fn kept(x: Self) -> Self {
+                x
+            }
             #[inline(always)]
             fn wide(self) -> Self::Wide {
                 Dual::new(self.value.wide(), self.tangent.wide())

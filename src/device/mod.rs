@@ -2,6 +2,7 @@
 
 pub mod cuda;
 pub mod dual;
+pub mod lean;
 pub mod memory;
 pub mod profile;
 pub mod random;

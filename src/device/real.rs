@@ -1,7 +1,7 @@
 //! The number types that CPU kernels are written for, once: `f32` (fast), `f64` (the oracle of gradients), and the dual
 //! numbers of either, which carry a derivative along.
 
-use super::simd::Vector;
+use super::simd::{Stored, Vector};
 
 /// `f32`, `f64`, or a [`Dual`](super::dual::Dual) of one of them.
 ///
@@ -38,9 +38,15 @@ pub trait Real:
     type Plain: Vector<Elem = Self>;
     /// What long sums and statistics are computed in.
     type Wide: Wide;
+    /// What values that a backward pass will need are stored as, and what 1 x 1 convolutions multiply.
+    type Kept: Stored<Self>;
+    /// Whether AVX-512 means the one with products of bf16, without which kernels run on plain arrays.
+    const BF16: bool = false;
 
     fn wide(self) -> Self::Wide;
     fn narrow(x: Self::Wide) -> Self;
+    fn keep(self) -> Self::Kept;
+    fn kept(x: Self::Kept) -> Self;
     /// A constant.
     fn of(x: f64) -> Self;
     /// A saved index, which is whole and within 0 to 255.
@@ -55,7 +61,7 @@ pub trait Real:
 pub trait Wide: Real<Wide = Self> + Default + std::iter::Sum {}
 impl Wide for f64 {}
 
-/// Element type of a tensor. `BF16` stores images on CUDA devices; `D32` and `D64` are dual numbers, of the CPU only;
+/// Element type of a tensor. `BF16` stores images on CUDA devices, and values that are kept for a backward pass; `D32` and `D64` are dual numbers, of the CPU only;
 /// `U8` holds saved indices, `U32` labels, and neither of those is differentiated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DType {
@@ -83,6 +89,13 @@ impl DType {
     pub const fn exact(self) -> Self {
         match self {
             Self::BF16 => Self::F32,
+            other => other,
+        }
+    }
+    /// What values that are kept lean for a backward pass are stored as.
+    pub const fn kept(self) -> Self {
+        match self {
+            Self::F32 => Self::BF16,
             other => other,
         }
     }
@@ -124,6 +137,15 @@ macro_rules! real {
             type V128 = super::simd::$v128;
             type Plain = super::simd::Plain<$t, { $plain }>;
             type Wide = f64;
+            type Kept = Self;
+            #[inline(always)]
+            fn keep(self) -> Self {
+                self
+            }
+            #[inline(always)]
+            fn kept(x: Self) -> Self {
+                x
+            }
             #[inline(always)]
             fn wide(self) -> f64 {
                 self as f64

@@ -5,6 +5,46 @@
 
 use super::real::Real;
 
+/// What numbers `R` may be stored as: themselves, or something shorter.
+pub trait Stored<R: Real>: bytemuck::Pod + Send + Sync {
+    /// # Safety
+    /// `from` is valid for the vector's lanes.
+    unsafe fn load<V: Vector<Elem = R>>(from: *const Self) -> V;
+    /// # Safety
+    /// `to` is valid for the vector's lanes.
+    unsafe fn store<V: Vector<Elem = R>>(vector: V, to: *mut Self);
+    /// [`Stored::store`] past the caches.
+    ///
+    /// # Safety
+    /// As there, and `to` is aligned to what is written.
+    unsafe fn stream<V: Vector<Elem = R>>(vector: V, to: *mut Self);
+    /// The same pointer where this is `R` itself.
+    fn plain(from: *const Self) -> Option<*const R>;
+    /// Whether this is `R` itself.
+    fn is_plain() -> bool {
+        Self::plain(std::ptr::null()).is_some()
+    }
+}
+
+impl<R: Real> Stored<R> for R {
+    #[inline(always)]
+    unsafe fn load<V: Vector<Elem = R>>(from: *const R) -> V {
+        unsafe { V::load(from) }
+    }
+    #[inline(always)]
+    unsafe fn store<V: Vector<Elem = R>>(vector: V, to: *mut R) {
+        unsafe { vector.store(to) }
+    }
+    #[inline(always)]
+    unsafe fn stream<V: Vector<Elem = R>>(vector: V, to: *mut R) {
+        unsafe { vector.stream(to) }
+    }
+    #[inline(always)]
+    fn plain(from: *const R) -> Option<*const R> {
+        Some(from)
+    }
+}
+
 /// A run of lanes of one number type.
 ///
 /// # Safety
@@ -13,6 +53,72 @@ use super::real::Real;
 pub trait Vector: Copy {
     type Elem: Real;
     const LANES: usize;
+    /// Kept numbers that one [`Vector::product`] multiplies and sums in a lane.
+    const DEPTH: usize = 1;
+    /// So many of them for every lane.
+    type Operand: Copy;
+    /// Of as many kept numbers as it has, those of a lane side by side.
+    ///
+    /// # Safety
+    /// `from` is valid for `LANES * DEPTH` of them.
+    unsafe fn operand(from: *const Kept<Self>) -> Self::Operand;
+    /// The same of every lane.
+    ///
+    /// # Safety
+    /// `from` is valid for `DEPTH` of them.
+    unsafe fn operand_of(from: *const Kept<Self>) -> Self::Operand;
+    /// self + a * b, summed over the depth.
+    fn product(self, a: Self::Operand, b: Self::Operand) -> Self;
+    /// # Safety
+    /// `from` is valid for `LANES` kept numbers.
+    #[inline(always)]
+    unsafe fn load_kept(from: *const Kept<Self>) -> Self {
+        if let Some(from) = Stored::plain(from) {
+            return unsafe { Self::load(from) };
+        }
+        let mut lanes = [Self::Elem::ZERO; 16];
+        for (i, lane) in lanes[..Self::LANES].iter_mut().enumerate() {
+            *lane = Self::Elem::kept(unsafe { *from.add(i) });
+        }
+        unsafe { Self::load(lanes.as_ptr()) }
+    }
+    /// # Safety
+    /// `to` is valid for `LANES` kept numbers.
+    #[inline(always)]
+    unsafe fn store_kept(self, to: *mut Kept<Self>) {
+        if let Some(to) = Stored::plain(to) {
+            return unsafe { self.store(to.cast_mut()) };
+        }
+        let mut lanes = [Self::Elem::ZERO; 16];
+        unsafe { self.store(lanes.as_mut_ptr()) };
+        for (i, lane) in lanes[..Self::LANES].iter().enumerate() {
+            unsafe { *to.add(i) = lane.keep() };
+        }
+    }
+    /// [`Vector::store_kept`] past the caches, where the machine can.
+    ///
+    /// # Safety
+    /// As there, and `to` is aligned to what is written.
+    #[inline(always)]
+    unsafe fn stream_kept(self, to: *mut Kept<Self>) {
+        match Stored::plain(to) {
+            Some(to) => unsafe { self.stream(to.cast_mut()) },
+            None => unsafe { self.store_kept(to) },
+        }
+    }
+    /// `LANES` kept numbers of `a` and of `b` in turn.
+    ///
+    /// # Safety
+    /// The pointers are valid for `LANES` of them, `to` for twice as many.
+    #[inline(always)]
+    unsafe fn interleave(a: *const Kept<Self>, b: *const Kept<Self>, to: *mut Kept<Self>) {
+        for i in 0..Self::LANES {
+            unsafe {
+                *to.add(2 * i) = *a.add(i);
+                *to.add(2 * i + 1) = *b.add(i);
+            }
+        }
+    }
     /// # Safety
     /// `from` is valid for `LANES` elements.
     unsafe fn load(from: *const Self::Elem) -> Self;
@@ -128,6 +234,27 @@ pub trait Vector: Copy {
     }
 }
 
+/// What a vector's numbers are kept as.
+pub type Kept<V> = <<V as Vector>::Elem as Real>::Kept;
+
+/// Operands of a vector that multiplies number by number.
+macro_rules! one_by_one {
+    () => {
+        type Operand = Self;
+        #[inline(always)]
+        unsafe fn operand(from: *const crate::device::simd::Kept<Self>) -> Self {
+            unsafe { Self::load_kept(from) }
+        }
+        #[inline(always)]
+        unsafe fn operand_of(from: *const crate::device::simd::Kept<Self>) -> Self {
+            Self::splat(Self::Elem::kept(unsafe { *from }))
+        }
+        #[inline(always)]
+        fn product(self, a: Self, b: Self) -> Self {
+            a.fma(b, self)
+        }
+    };
+}
 /// Asks for the cache lines of `count` elements from `from` on to be fetched; addresses need not be valid.
 #[inline(always)]
 pub fn prefetch<R>(from: *const R, count: usize) {
@@ -169,7 +296,8 @@ pub fn dispatch_widest<R: Real, K: Kernel<R>>(kernel: K) -> K::Output {
     // SAFETY: `isa` is one that the machine has.
     #[cfg(target_arch = "x86_64")]
     unsafe {
-        match isa() {
+        match isa().of::<R>() {
+            Isa::Avx512 if R::BF16 => return x86::bf16::<R, R::V512, K>(kernel),
             Isa::Avx512 if R::AVX512 => return x86::avx512::<R, R::V512, K>(kernel),
             Isa::Avx512 | Isa::Avx2 => return x86::avx2::<R, R::V256, K>(kernel),
             Isa::Plain => {}
@@ -184,7 +312,14 @@ pub fn dispatch_for<R: Real, K: Kernel<R>>(isa: Isa, lanes: usize, kernel: K) ->
     // SAFETY: `isa` is one that the machine has.
     #[cfg(target_arch = "x86_64")]
     unsafe {
-        match isa {
+        match isa.of::<R>() {
+            Isa::Avx512 if R::BF16 && lanes >= R::V512::LANES => {
+                return x86::bf16::<R, R::V512, K>(kernel);
+            }
+            Isa::Avx512 if R::BF16 && lanes >= R::V256::LANES => {
+                return x86::bf16::<R, R::V256, K>(kernel);
+            }
+            Isa::Avx512 if R::BF16 => return x86::bf16::<R, R::V128, K>(kernel),
             Isa::Avx512 if R::AVX512 && lanes >= R::V512::LANES => {
                 return x86::avx512::<R, R::V512, K>(kernel);
             }
@@ -203,7 +338,7 @@ pub fn dispatch_for<R: Real, K: Kernel<R>>(isa: Isa, lanes: usize, kernel: K) ->
 
 /// Lanes of the widest vectors that `size` elements are whole numbers of: one if there are none.
 pub fn lanes_dividing<R: Real>(isa: Isa, size: usize) -> usize {
-    let all = match isa {
+    let all = match isa.of::<R>() {
         Isa::Avx512 => [R::V512::LANES, R::V256::LANES, R::V128::LANES],
         Isa::Avx2 => [R::V256::LANES, R::V128::LANES, R::V128::LANES],
         Isa::Plain => [R::Plain::LANES; 3],
@@ -235,6 +370,7 @@ pub struct Plain<R, const N: usize>(pub [R; N]);
 impl<R: Real, const N: usize> Vector for Plain<R, N> {
     type Elem = R;
     const LANES: usize = N;
+    one_by_one!();
     #[inline(always)]
     unsafe fn load(from: *const R) -> Self {
         Self(unsafe { from.cast::<[R; N]>().read_unaligned() })
@@ -310,6 +446,21 @@ macro_rules! lane_by_lane {
 impl<V: Vector, const W: usize> Vector for Many<V, W> {
     type Elem = V::Elem;
     const LANES: usize = W * V::LANES;
+    one_by_one!();
+    #[inline(always)]
+    unsafe fn load_kept(from: *const Kept<V>) -> Self {
+        let mut x = [V::zero(); W];
+        for (v, x) in x.iter_mut().enumerate() {
+            *x = unsafe { V::load_kept(from.add(v * V::LANES)) };
+        }
+        Self(x)
+    }
+    #[inline(always)]
+    unsafe fn store_kept(self, to: *mut Kept<V>) {
+        for (v, x) in self.0.into_iter().enumerate() {
+            unsafe { x.store_kept(to.add(v * V::LANES)) };
+        }
+    }
     #[inline(always)]
     unsafe fn load(from: *const V::Elem) -> Self {
         let mut x = [V::zero(); W];
@@ -391,7 +542,9 @@ mod names {
     pub type F64x4 = Plain<f64, 4>;
 }
 pub use dual::DualVec;
-pub use isa::{Isa, isa, wanted};
+pub use isa::{Isa, has_bf16, isa, wanted};
+#[cfg(target_arch = "x86_64")]
+pub use lean::LeanVec;
 #[cfg(not(target_arch = "x86_64"))]
 pub use names::*;
 #[cfg(target_arch = "x86_64")]
@@ -399,5 +552,7 @@ pub use x86::{F32x4, F32x8, F32x16, F64x4};
 
 mod dual;
 mod isa;
+#[cfg(target_arch = "x86_64")]
+mod lean;
 #[cfg(target_arch = "x86_64")]
 mod x86;

@@ -48,15 +48,34 @@ impl Wanted {
             }),
         }
     }
-    /// The same; fails with [`Error::Config`] if the device cannot store images as `precision`.
+    /// The same; fails with [`Error::Config`] if the device has no `precision`.
     pub fn open_for(self, precision: DType) -> Result<(Device, String)> {
         let opened = self.open()?;
-        if precision == DType::BF16 && opened.0.cuda().is_none() {
-            let what = "bf16 is stored on CUDA devices only, and auto found none; take f32";
-            return Err(Error::config("run.precision", what));
+        if lean_on(precision, &opened.0) {
+            check_bf16(simd::isa(), simd::has_bf16())?;
         }
         Ok(opened)
     }
+}
+
+/// That a processor can be asked for bf16.
+fn check_bf16(isa: simd::Isa, has_bf16: bool) -> Result<()> {
+    let wrong = |what: &str| Err(Error::config("run.precision", what));
+    match (isa, has_bf16) {
+        (simd::Isa::Avx512, true) => Ok(()),
+        (_, true) => wrong("bf16 needs the AVX-512 that OCHE_SIMD rules out; unset that, or take f32"),
+        _ => wrong("bf16 needs a CUDA device or a processor with AVX-512 BF16, and here is neither; take f32"),
+    }
+}
+
+/// What images are stored as on `device` where `precision` is asked for.
+pub fn stored_on(precision: DType, device: &Device) -> DType {
+    if device.cuda().is_some() { precision } else { DType::F32 }
+}
+
+/// Whether that precision means that the operations of the CPU keep values lean.
+pub fn lean_on(precision: DType, device: &Device) -> bool {
+    precision == DType::BF16 && device.cuda().is_none()
 }
 
 fn describe(cuda: &Cuda) -> String {

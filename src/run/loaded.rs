@@ -106,7 +106,7 @@ fn searched(dict: &StateDict, source: Source) -> Result<Loaded> {
     let settings = SearchConfig::default().with_fixed(&source.settings()?, source.path)?;
     let [classes, _] = dims(dict, "classifier.weight")?;
     let [_, image_channels, ..] = dims::<4>(dict, "stem.0.weight")?;
-    let net = supernet(&settings, classes, image_channels)?;
+    let net = supernet(&settings, classes, image_channels, false)?;
     let mut searcher = Searcher::new(Box::new(net), hyper(&settings), settings.search.seed, DType::F32)?;
     state::unpack(source, &mut searcher)?;
     Ok(Loaded::Supernet(Box::new(Searched { searcher, settings, classes, image_channels })))
@@ -129,7 +129,7 @@ fn extents(dict: &StateDict) -> Result<NetworkConfig> {
     let cell = |name: &str| name.strip_prefix("cells.")?.split('.').next()?.parse::<usize>().ok();
     let cells = dict.names().filter_map(cell).collect::<HashSet<_>>().len();
     let auxiliary = dict.names().any(|name| name.starts_with("auxiliary_head."));
-    Ok(NetworkConfig { kind, channels: stem / times, cells, classes, image_channels, auxiliary, fused: true })
+    Ok(NetworkConfig { kind, channels: stem / times, cells, classes, image_channels, auxiliary, fused: true, lean: false })
 }
 
 fn dims<const N: usize>(dict: &StateDict, name: &str) -> Result<[usize; N]> {

@@ -1,6 +1,7 @@
 //! Memory of the process: budgets as text, what a search will take, and how it is made to fit.
 
 use super::config::SearchConfig;
+use super::device::stored_on;
 use crate::data::ImageSet;
 use crate::device::Device;
 use crate::device::memory::{resident, trim_heap};
@@ -79,7 +80,7 @@ pub fn exhausted(error: Error, config: &SearchConfig, searcher: &Searcher, set: 
     let (device, Error::OutOfMemory { asked, free, total, live }) = (searcher.device(), &error) else {
         return error;
     };
-    let load = workload(config, set);
+    let load = workload(config, set, &device);
     let fits = |tensors| needed(&device, tensors, of_images(set)) <= free + live;
     let way_out = match load.largest_batch(searcher.net(), fits) {
         Ok(Some(batch)) => format!("--batch-size {batch} would fit"),
@@ -97,16 +98,16 @@ pub fn of_images(set: &ImageSet) -> usize {
 }
 
 /// The steps of the search that `config` asks for.
-pub fn workload(config: &SearchConfig, set: &ImageSet) -> Workload {
+pub fn workload(config: &SearchConfig, set: &ImageSet, device: &Device) -> Workload {
     let image = [set.height, set.width, set.channels];
-    let precision = config.precision();
+    let precision = stored_on(config.precision(), device);
     Workload { order: config.search.order, batch: config.search.batch_size, image, precision }
 }
 
 /// What the process will take, in words.
 pub fn planned(config: &SearchConfig, searcher: &Searcher, set: &ImageSet) -> Result<String> {
     let (device, net) = (searcher.device(), searcher.net());
-    let bytes = needed(&device, workload(config, set).peak(net)?, of_images(set));
+    let bytes = needed(&device, workload(config, set, &device).peak(net)?, of_images(set));
     let budget = config.memory_budget()?.map_or(String::new(), |budget| format!("{} budget: ", show(budget)));
     Ok(format!("{budget}{}, {} planned", recomputed(net.recomputed()), show(bytes)))
 }

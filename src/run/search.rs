@@ -4,6 +4,7 @@ use super::board::{self, Board};
 use super::checkpoint::Checkpoint;
 use super::config::{Configuration, SearchConfig};
 use super::course::{Output, Plan, Reached, Run, Work, not_finite};
+use super::device::{lean_on, stored_on};
 use super::jsonl::{Alphas, Entropy, Row, Trim};
 use super::network_state::Source;
 use super::progress::{EpochNumbers, StepNumbers, percent};
@@ -13,9 +14,9 @@ use super::{folder, interrupt, loaded, memory as process, report, result};
 use crate::data::augment::Augment;
 use crate::data::{self, ImageSet, Request};
 use crate::device::{Device, profile};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::nn::{Adam, Sgd, cosine};
-use crate::search::{Draws, Feed, Hyper, Searcher, finite};
+use crate::search::{Draws, Feed, Hyper, Order, Searcher, finite};
 use crate::space::Space;
 use crate::space::cnn::{CnnConfig, CnnSupernet};
 use crate::tensor::DType;
@@ -55,7 +56,7 @@ impl Work for Searching {
         }
         let mut searcher = searcher.on(&device.0)?;
         searcher.graphs = config.run.graph;
-        let feed = Feed::new(images, draws(config), &device.0)?;
+        let feed = Feed::new(images, draws(config, &device.0), &device.0)?;
         Ok((Self { config: config.clone(), feed, searcher, position }, device))
     }
 
@@ -224,17 +225,33 @@ fn build(config: &SearchConfig, device: &Device) -> Result<(ImageSet, Searcher)>
     })?
     .train;
     config.check_images(images.height, images.width)?;
-    let mut net = supernet(config, images.classes.len(), images.channels)?;
+    let mut net = supernet(config, images.classes.len(), images.channels, lean(config, device)?)?;
     if let Some(budget) = config.memory_budget()? {
-        let (load, bytes) = (process::workload(config, &images), process::of_images(&images));
+        let (load, bytes) = (process::workload(config, &images, device), process::of_images(&images));
         process::fit(&mut net, &load, budget, bytes, device)?;
     }
     let searcher = Searcher::new(Box::new(net), hyper(config), config.search.seed, DType::F32)?;
     Ok((images, searcher))
 }
 
+/// Whether cells keep values lean on `device`.
+fn lean(config: &SearchConfig, device: &Device) -> Result<bool> {
+    let lean = lean_on(config.precision(), device);
+    let refuse = |what: &str| Err(Error::config("run.precision", format!("bf16 on the CPU {what}; take f32")));
+    match (config.search.order, &*config.run.fusion) {
+        (Order::Exact, _) if lean => refuse("has no dual numbers, which --order exact computes with"),
+        (_, "off") if lean => refuse("is of fused cells, which --fusion off rules out"),
+        _ => Ok(lean),
+    }
+}
+
 /// The supernet for images of so many classes and channels.
-pub(super) fn supernet(config: &SearchConfig, classes: usize, image_channels: usize) -> Result<CnnSupernet> {
+pub(super) fn supernet(
+    config: &SearchConfig,
+    classes: usize,
+    image_channels: usize,
+    lean: bool,
+) -> Result<CnnSupernet> {
     let s = &config.space;
     CnnSupernet::new(&CnnConfig {
         channels: s.channels,
@@ -244,6 +261,7 @@ pub(super) fn supernet(config: &SearchConfig, classes: usize, image_channels: us
         image_channels,
         stem_multiplier: s.stem_multiplier,
         fused: config.run.fusion == "on",
+        lean,
         ..CnnConfig::default()
     })
 }
@@ -265,7 +283,7 @@ pub(super) fn hyper(config: &SearchConfig) -> Hyper {
     }
 }
 
-fn draws(config: &SearchConfig) -> Draws {
+fn draws(config: &SearchConfig, device: &Device) -> Draws {
     let d = &config.data;
     let cutout = (d.cutout > 0).then_some(d.cutout);
     Draws {
@@ -273,7 +291,7 @@ fn draws(config: &SearchConfig) -> Draws {
         batch_size: config.search.batch_size,
         seed: config.search.seed,
         augment: Augment { crop_padding: d.crop_padding, flip: d.flip, cutout },
-        precision: config.precision(),
+        precision: stored_on(config.precision(), device),
     }
 }
 

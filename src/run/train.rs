@@ -4,6 +4,7 @@ use super::board::Board;
 use super::checkpoint::{BEST, Checkpoint};
 use super::config::{Configuration, TrainConfig};
 use super::course::{Output, Plan, Reached, Run, Work};
+use super::device::{lean_on, stored_on};
 use super::jsonl::{TrainRow, Trim};
 use super::network_state::Source;
 use super::progress::{EpochNumbers, StepNumbers, percent};
@@ -135,7 +136,8 @@ impl Work for Training {
         let ((learning_rate, drop), train) = (*rates, &self.config.train);
         let chosen = &order[step * train.batch_size..((step + 1) * train.batch_size).min(order.len())];
         let (e, s) = (epoch as u64, step as u64);
-        let batch = self.data.training_batch(chosen, [train.seed, e, s], self.config.precision())?;
+        let precision = stored_on(self.config.precision(), &self.trainer.device());
+        let batch = self.data.training_batch(chosen, [train.seed, e, s], precision)?;
         let net = self.trainer.net();
         let draw = || net.draw_paths(drop, chosen.len(), [train.seed, e, s]);
         let factors = (drop > 0.0 && net.paths() > 0).then(draw).transpose()?;
@@ -159,7 +161,7 @@ impl Work for Training {
             if interrupt::requested() {
                 return Ok(None);
             }
-            let batch = self.data.test_batch(chosen, self.config.precision())?;
+            let batch = self.data.test_batch(chosen, stored_on(self.config.precision(), &self.trainer.device()))?;
             let (mean, more) = self.trainer.evaluate(&batch)?;
             loss += mean * chosen.len() as f64;
             hits.top1 += more.top1;
@@ -256,6 +258,7 @@ fn build(config: &TrainConfig, genotype: &Genotype, device: &Device) -> Result<(
         image_channels: data.image[2],
         auxiliary: train.auxiliary_weight > 0.0,
         fused: device.cuda().is_none(), // what a step is planned to take depends on it
+        lean: lean_on(config.precision(), device),
     };
     let hyper = Hyper {
         sgd: Sgd { momentum: train.momentum, weight_decay: train.weight_decay },

@@ -86,6 +86,8 @@ pub struct CellShape {
     pub reduction: bool,
     /// The cell before is a reduction, so the older input is twice as large.
     pub after_reduction: bool,
+    /// As one operation, on the CPU, keep values lean.
+    pub lean: bool,
 }
 
 /// One cell of the supernet.
@@ -107,10 +109,11 @@ struct FusedCell {
     spec: Arc<Spec>,
     weights: Vec<usize>,
     norms: Vec<Norm>,
+    lean: bool,
 }
 
 impl FusedCell {
-    fn new(edges: &[Vec<Box<dyn Candidate>>], nodes: usize, width: usize) -> Option<Self> {
+    fn new(edges: &[Vec<Box<dyn Candidate>>], nodes: usize, width: usize, lean: bool) -> Option<Self> {
         let (mut candidates, mut weights, mut norms) = (vec![], vec![], vec![]);
         let ends = (0..nodes).flat_map(|node| (0..node + 2).map(move |from| (from, node)));
         for (edge, ((from, node), ops)) in ends.zip(edges).enumerate() {
@@ -128,6 +131,7 @@ impl FusedCell {
             spec: Arc::new(Spec::new(nodes, &candidates, true)),
             weights,
             norms,
+            lean,
         })
     }
 
@@ -139,8 +143,9 @@ impl FusedCell {
             let stats = Norm::running(&self.norms, cx)?;
             ins.push(cx.tape.constant(stats));
         }
-        let keeps_pools = cx.tape.value(states[0]).cuda().is_some();
-        let y = cx.tape.apply(MixedCell { spec: self.spec.clone(), given, keeps_pools }, &ins)?;
+        let device = cx.tape.value(states[0]).cuda().is_some();
+        let (keeps_pools, lean) = (device, self.lean && !device);
+        let y = cx.tape.apply(MixedCell { spec: self.spec.clone(), given, keeps_pools, lean }, &ins)?;
         let (stats, shape) = (cx.tape.saved(y, 0).clone(), cx.tape.shape(y));
         Norm::observe(&self.norms, cx, &stats, shape.count() / shape.last())?;
         Ok(y)
@@ -150,7 +155,7 @@ impl FusedCell {
 impl SearchCell {
     /// `candidates` has a list for each edge, in order of (node, input).
     pub fn new(b: &mut Builder, shape: CellShape, candidates: &[Vec<Operation>]) -> Result<Self> {
-        let CellShape { inputs, channels, nodes, reduction, after_reduction } = shape;
+        let CellShape { inputs, channels, nodes, reduction, after_reduction, lean } = shape;
         let preprocess = Preprocess::pair(b, inputs, channels, after_reduction, false)?;
         let mut edges = Vec::new();
         for (input, list) in (0..nodes).flat_map(|node| 0..node + 2).zip(candidates) {
@@ -165,7 +170,7 @@ impl SearchCell {
             edges.push(edge);
         }
         let width = edges.iter().map(Vec::len).max().unwrap_or(0);
-        let fused = FusedCell::new(&edges, nodes, width);
+        let fused = FusedCell::new(&edges, nodes, width, lean);
         Ok(Self { preprocess, edges, nodes, width, fused })
     }
 

@@ -27,6 +27,8 @@ pub(super) struct Site {
     pub after_reduction: bool,
     /// Paths that may be dropped in the cells before.
     pub paths: usize,
+    /// As one operation, keep values lean.
+    pub lean: bool,
 }
 
 /// An operation of a node.
@@ -60,10 +62,11 @@ struct Fused {
     norms: Vec<Norm>,
     /// Of every operation, the path that may be dropped.
     paths: Arc<[Option<usize>]>,
+    lean: bool,
 }
 
 impl Fused {
-    fn new(edges: &[Edge]) -> Option<Self> {
+    fn new(edges: &[Edge], lean: bool) -> Option<Self> {
         let (mut candidates, mut weights, mut norms, mut paths) = (vec![], vec![], vec![], vec![]);
         for (i, edge) in edges.iter().enumerate() {
             let part = edge.op.fused()?;
@@ -81,7 +84,7 @@ impl Fused {
         let sized = candidates.first()?.from < 2; // else the size of the nodes is not known in time
         let alike = Norm::follow_each_other(&norms) && norms.iter().all(|norm| norm.affine().is_some());
         let spec = Arc::new(Spec::new(edges.len() / 2, &candidates, false));
-        (sized && alike).then(|| Self { spec, weights, norms, paths: paths.into() })
+        (sized && alike).then(|| Self { spec, weights, norms, paths: paths.into(), lean })
     }
 
     /// The nodes side by side.
@@ -98,7 +101,8 @@ impl Fused {
             ins.push(cx.tape.constant(stats));
         }
         let drop = drop.map(|_| self.paths.clone());
-        let y = cx.tape.apply(fused::FoundCell { spec: self.spec.clone(), drop, given }, &ins)?;
+        let op = fused::FoundCell { spec: self.spec.clone(), drop, given, lean: self.lean };
+        let y = cx.tape.apply(op, &ins)?;
         let (stats, shape) = (cx.tape.saved(y, 0).clone(), cx.tape.shape(y));
         Norm::observe(&self.norms, cx, &stats, shape.count() / shape.last())?;
         Ok(y)
@@ -112,7 +116,7 @@ impl FoundCell {
         operations: &Operations,
         site: Site,
     ) -> Result<Self> {
-        let Site { inputs, channels, reduction, after_reduction, paths } = site;
+        let Site { inputs, channels, reduction, after_reduction, paths, lean } = site;
         let preprocess = Preprocess::pair(b, inputs, channels, after_reduction, true)?;
         let concat = concat.to_vec();
         let mut cell = Self { preprocess, edges: Vec::new(), concat, reduction, paths, fused: None };
@@ -123,7 +127,7 @@ impl FoundCell {
             cell.paths += usize::from(path.is_some());
             cell.edges.push(Edge { input: gene.input, op, path });
         }
-        cell.fused = Fused::new(&cell.edges);
+        cell.fused = Fused::new(&cell.edges, lean);
         Ok(cell)
     }
 

@@ -31,13 +31,23 @@ pub struct NetworkConfig {
     /// On the CPU, compute a cell as one operation where that can be done; without, every operation is one of its own:
     /// slower, larger, the reference.
     pub fused: bool,
+    /// Then keep what a backward pass needs as bf16, and multiply bf16 in 1 x 1 convolutions.
+    pub lean: bool,
 }
 
 impl Default for NetworkConfig {
     /// The published evaluation on CIFAR-10: C = 36, 20 cells; its auxiliary classifier is not counted.
     fn default() -> Self {
-        let kind = Macro::Cifar;
-        Self { kind, channels: 36, cells: 20, classes: 10, image_channels: 3, auxiliary: false, fused: true }
+        Self {
+            kind: Macro::Cifar,
+            channels: 36,
+            cells: 20,
+            classes: 10,
+            image_channels: 3,
+            auxiliary: false,
+            fused: true,
+            lean: false,
+        }
     }
 }
 
@@ -114,7 +124,8 @@ impl Network {
                 true => (&genotype.reduce[..], &genotype.reduce_concat[..]),
                 false => (&genotype.normal[..], &genotype.normal_concat[..]),
             };
-            let site = Site { inputs, channels, reduction, after_reduction, paths };
+            let lean = config.lean;
+            let site = Site { inputs, channels, reduction, after_reduction, paths, lean };
             let cell = b.within(format!("cells.{layer}"), |b| FoundCell::new(b, genes, operations, site))?;
             paths = cell.paths();
             cells.push(cell);

@@ -39,6 +39,8 @@ pub trait Op: std::any::Any + std::fmt::Debug {
 pub enum Saved {
     /// Of the result's element type.
     Real(Shape),
+    /// Of the type that is kept where values are to be kept lean: see [`DType::kept`].
+    Kept(Shape),
     /// Of the type that goes with it for sums and parameters: see [`DType::exact`].
     Exact(Shape),
     /// Of the element type of the input of this place.
@@ -50,12 +52,17 @@ pub enum Saved {
 impl Saved {
     pub(super) fn shape(self) -> Shape {
         match self {
-            Self::Real(shape) | Self::Exact(shape) | Self::As(shape, _) | Self::Index(shape) => shape,
+            Self::Real(shape)
+            | Self::Kept(shape)
+            | Self::Exact(shape)
+            | Self::As(shape, _)
+            | Self::Index(shape) => shape,
         }
     }
     pub(super) fn dtype(self, real: DType, ins: &[DType]) -> DType {
         match self {
             Self::Real(_) => real,
+            Self::Kept(_) => real.kept(),
             Self::Exact(_) => real.exact(),
             Self::As(_, input) => ins[input],
             Self::Index(_) => DType::U8,

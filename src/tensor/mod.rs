@@ -8,6 +8,7 @@ mod place;
 mod shape;
 
 pub use crate::device::dual::Dual;
+pub use crate::device::lean::Lean;
 use crate::device::memory::{Block, Meter};
 pub use crate::device::real::{DType, Real, Wide};
 use crate::error::{Error, Result};
@@ -29,6 +30,10 @@ pub trait Element: bytemuck::Pod + Send + Sync {
     const DTYPE: DType;
 }
 impl Element for f32 {
+    const DTYPE: DType = DType::F32;
+}
+/// In a tensor the same as an `f32`.
+impl Element for Lean {
     const DTYPE: DType = DType::F32;
 }
 impl Element for f64 {
@@ -231,6 +236,20 @@ macro_rules! on_real {
                 $body
             }
             plain => $crate::on_plain!(plain, $r => $body),
+        }
+    };
+}
+
+/// [`on_real`] for what may compute `f32` as [`Lean`](crate::tensor::Lean) numbers, if `$lean`.
+#[macro_export]
+macro_rules! on_kept {
+    ($dtype:expr, $lean:expr, $r:ident => $body:expr) => {
+        match ($dtype, $lean) {
+            ($crate::tensor::DType::F32, true) => {
+                type $r = $crate::tensor::Lean;
+                $body
+            }
+            (other, _) => $crate::on_real!(other, $r => $body),
         }
     };
 }

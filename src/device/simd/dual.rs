@@ -14,6 +14,7 @@ where
 {
     type Elem = Dual<V::Elem>;
     const LANES: usize = V::LANES;
+    one_by_one!();
     #[inline(always)]
     unsafe fn load(from: *const Self::Elem) -> Self {
         // SAFETY: the caller's; a dual number is two plain ones.

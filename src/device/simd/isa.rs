@@ -1,6 +1,7 @@
 //! Instruction sets: those that the machine has, and the one in use.
 
 use crate::device::profile;
+use crate::device::real::Real;
 use crate::error::{Error, Result};
 use std::sync::OnceLock;
 
@@ -27,6 +28,14 @@ impl Isa {
             Isa::Avx512 => "avx512",
         }
     }
+    /// What kernels for `R` run with where this is wanted.
+    #[inline(always)]
+    pub fn of<R: Real>(self) -> Isa {
+        match R::BF16 && !(self == Isa::Avx512 && has_bf16()) {
+            true => Isa::Plain,
+            false => self,
+        }
+    }
     fn up_to(best: Isa) -> Vec<Isa> {
         Self::ALL.into_iter().filter(|&isa| isa <= best).collect()
     }
@@ -44,6 +53,14 @@ fn best() -> Isa {
         (true, false) => Isa::Avx2,
         _ => Isa::Plain,
     }
+}
+
+/// Whether the machine multiplies bf16.
+pub fn has_bf16() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return is_x86_feature_detected!("avx512bf16");
+    #[cfg(not(target_arch = "x86_64"))]
+    return false;
 }
 
 #[cfg(not(target_arch = "x86_64"))]

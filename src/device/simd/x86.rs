@@ -7,6 +7,11 @@ use std::arch::x86_64::*;
 pub fn avx512<R: Real, V: Vector<Elem = R>, K: Kernel<R>>(kernel: K) -> K::Output {
     kernel.run::<V>()
 }
+/// [`avx512`] with products of bf16.
+#[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx512bf16,avx2,fma")]
+pub fn bf16<R: Real, V: Vector<Elem = R>, K: Kernel<R>>(kernel: K) -> K::Output {
+    kernel.run::<V>()
+}
 #[target_feature(enable = "avx2,fma")]
 pub fn avx2<R: Real, V: Vector<Elem = R>, K: Kernel<R>>(kernel: K) -> K::Output {
     kernel.run::<V>()
@@ -102,11 +107,12 @@ macro_rules! vector {
      $fma:ident, $add:ident, $sub:ident, $mul:ident, $max:ident, { $($extra:tt)* }) => {
         #[derive(Clone, Copy)]
         #[repr(transparent)]
-        pub struct $name($raw);
+        pub struct $name(pub(super) $raw);
         // SAFETY of every call: `dispatch` runs these only on a machine that has the instructions.
         impl Vector for $name {
             type Elem = $elem;
             const LANES: usize = $lanes;
+            one_by_one!();
             #[inline(always)]
             unsafe fn load(from: *const $elem) -> Self {
                 Self(unsafe { $load(from) })

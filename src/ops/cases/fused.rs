@@ -60,7 +60,7 @@ impl Cell {
         }
         let weights = 2 * candidates.len();
         let spec = Arc::new(Spec::new(nodes, &candidates, true));
-        let op = MixedCell { given: given && spec.norms > 0, spec, keeps_pools: false };
+        let op = MixedCell { given: given && spec.norms > 0, spec, keeps_pools: false, lean: false };
         let mut inputs =
             vec![any([1, weights]), of([n, h, w, c], Values::Spread), of([n, h, w, c], Values::Spread)];
         for candidate in &candidates {
@@ -112,7 +112,7 @@ impl Found {
         }
         inputs.extend(vec![any([c]); 2 * spec.norms]);
         let paths = genes.len() / 2 + 1;
-        let op = FoundCell { drop: drop.then_some(rows), given: given && spec.norms > 0, spec };
+        let op = FoundCell { drop: drop.then_some(rows), given: given && spec.norms > 0, spec, lean: false };
         let case = Case::of(format!("{self:?}, reference {reference}"), inputs, move |tape, ins| {
             let mut ins = ins.to_vec();
             if drop {

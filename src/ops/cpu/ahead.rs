@@ -13,8 +13,9 @@ const STREAMS: usize = 4;
 pub type Stream<R> = (*const R, usize, usize);
 
 /// Streams to be fetched a share at a time.
-pub struct Ahead<R> {
-    streams: [Stream<R>; STREAMS],
+pub struct Ahead {
+    /// In bytes.
+    streams: [Stream<u8>; STREAMS],
     count: usize,
     /// Pixels asked for, of so many, and those of a share.
     at: usize,
@@ -22,18 +23,22 @@ pub struct Ahead<R> {
     share: usize,
 }
 
-impl<R> Ahead<R> {
+impl Ahead {
     /// So many pixels of `streams`, in so many shares.
-    pub fn new(streams: impl IntoIterator<Item = Stream<R>>, pixels: usize, shares: usize) -> Self {
-        let (mut all, mut count) = ([(std::ptr::null(), 0, 0); STREAMS], 0);
-        for (to, stream) in all.iter_mut().zip(streams) {
-            *to = stream;
-            count += 1;
-        }
-        Self { streams: all, count, at: 0, pixels, share: pixels.div_ceil(shares.max(1)) }
+    pub fn new<R>(streams: impl IntoIterator<Item = Stream<R>>, pixels: usize, shares: usize) -> Self {
+        let all = [(std::ptr::null(), 0, 0); STREAMS];
+        Self { streams: all, count: 0, at: 0, pixels, share: pixels.div_ceil(shares.max(1)) }.and(streams)
     }
     pub fn nothing() -> Self {
-        Self::new([], 0, 1)
+        Self::new::<u8>([], 0, 1)
+    }
+    /// The same pixels of `streams` too.
+    pub fn and<R>(mut self, streams: impl IntoIterator<Item = Stream<R>>) -> Self {
+        for (to, (from, step, width)) in self.streams[self.count..].iter_mut().zip(streams) {
+            *to = (from.cast(), step * size_of::<R>(), width * size_of::<R>());
+            self.count += 1;
+        }
+        self
     }
     /// Asks for the next share.
     #[inline(always)]

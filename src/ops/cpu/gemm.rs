@@ -78,7 +78,7 @@ impl<R: Real> Packed<R> {
         (y, y_stride): (&mut [R], usize),
         rows: usize,
         accumulate: bool,
-        ahead: &mut Ahead<R>,
+        ahead: &mut Ahead,
     ) {
         let Some(before) = rows.checked_sub(1) else { return };
         assert!(x.len() >= before * x_stride + self.depth, "rows of x");
@@ -99,7 +99,7 @@ struct Times<'a, R> {
     y_stride: usize,
     rows: usize,
     accumulate: bool,
-    ahead: &'a mut Ahead<R>,
+    ahead: &'a mut Ahead,
 }
 
 impl<R: Real> Kernel<R> for Times<'_, R> {
@@ -206,7 +206,7 @@ impl<R: Real> OuterSum<R> {
         b: &[R],
         sum: &mut [R],
         spare: &mut [R],
-        ahead: &mut Ahead<R>,
+        ahead: &mut Ahead,
     ) {
         for (a, b) in a.chunks(BLOCK * a_stride).zip(b.chunks(BLOCK * self.n)) {
             let rows = b.len() / self.n;
@@ -243,7 +243,7 @@ struct OuterBlock<'a, R> {
     a_stride: usize,
     b: &'a [R],
     sum: &'a mut [R],
-    ahead: &'a mut Ahead<R>,
+    ahead: &'a mut Ahead,
 }
 
 impl<R: Real> Kernel<R> for OuterBlock<'_, R> {

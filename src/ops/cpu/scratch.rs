@@ -1,7 +1,6 @@
 //! Working memory of a kernel: aligned numbers from the tensor pool.
 
 use crate::device::memory::Block;
-use crate::device::real::Real;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 
@@ -11,26 +10,26 @@ pub struct Scratch<R> {
     of: PhantomData<R>,
 }
 
-impl<R: Real> Scratch<R> {
+impl<R: bytemuck::Pod> Scratch<R> {
     /// Arbitrary content.
     pub fn new(len: usize) -> Self {
         Self { block: Block::new(len * size_of::<R>()), of: PhantomData }
     }
     pub fn zeros(len: usize) -> Self {
         let mut scratch = Self::new(len);
-        scratch.fill(R::ZERO);
+        scratch.fill(R::zeroed());
         scratch
     }
 }
 
-impl<R: Real> Deref for Scratch<R> {
+impl<R: bytemuck::Pod> Deref for Scratch<R> {
     type Target = [R];
     fn deref(&self) -> &[R] {
         bytemuck::cast_slice(self.block.bytes())
     }
 }
 
-impl<R: Real> DerefMut for Scratch<R> {
+impl<R: bytemuck::Pod> DerefMut for Scratch<R> {
     fn deref_mut(&mut self) -> &mut [R] {
         bytemuck::cast_slice_mut(self.block.bytes_mut())
     }

@@ -42,7 +42,7 @@ impl<R: Real> Strip<R> {
     /// # Safety
     /// The pointers are valid for every element the fields describe.
     #[inline(always)]
-    pub unsafe fn run<V: Vector<Elem = R>>(self, vectors: usize, ahead: &mut Ahead<R>) {
+    pub unsafe fn run<V: Vector<Elem = R>>(self, vectors: usize, ahead: &mut Ahead) {
         // SAFETY: the caller's.
         unsafe {
             if R::PARTS > 1 {
@@ -62,7 +62,7 @@ impl<R: Real> Strip<R> {
     }
 
     #[inline(always)]
-    unsafe fn tiles<V: Vector<Elem = R>, const MR: usize, const NV: usize>(self, ahead: &mut Ahead<R>) {
+    unsafe fn tiles<V: Vector<Elem = R>, const MR: usize, const NV: usize>(self, ahead: &mut Ahead) {
         // SAFETY: row `i + MR` is at most `rows`.
         unsafe {
             let mut i = 0;
@@ -89,7 +89,7 @@ impl<R: Real> Strip<R> {
     unsafe fn tile<V: Vector<Elem = R>, const MR: usize, const NV: usize>(
         &self,
         i: usize,
-        ahead: &mut Ahead<R>,
+        ahead: &mut Ahead,
     ) {
         let mut sum = [[V::zero(); NV]; MR];
         // SAFETY: rows `i..i + MR` exist; `wrapping_add` only leaves the matrices after the last use.

@@ -7,7 +7,7 @@
 
 use super::parts;
 use crate::error::{Error, Result};
-use crate::on_real;
+use crate::on_kept;
 use crate::ops::channel::{ChannelScale, ChannelShift};
 use crate::ops::concat::Concat;
 use crate::ops::cpu::cell::{self as kernel, Sizes, Spec};
@@ -26,6 +26,8 @@ pub struct FoundCell {
     pub drop: Option<Arc<[Option<usize>]>>,
     /// Statistics (norms, 3, C) to use instead of the batch's are the last input.
     pub given: bool,
+    /// Compute `f32` as [`Lean`](crate::tensor::Lean) numbers: half the memory of what is saved.
+    pub lean: bool,
 }
 
 impl FoundCell {
@@ -94,13 +96,13 @@ impl Op for FoundCell {
         Ok(Shape::from([n, out[0], out[1], self.spec.nodes * c]))
     }
     fn saves(&self, ins: &[Shape]) -> Vec<Saved> {
-        self.sizes(ins).map_or(vec![], |sizes| parts::saves(&self.spec, &sizes, false))
+        self.sizes(ins).map_or(vec![], |sizes| parts::saves(&self.spec, &sizes, false, self.lean))
     }
     fn cost(&self, ins: &[Shape]) -> Cost {
         self.sizes(ins).map_or(Cost::default(), |sizes| parts::cost(&self.spec, &sizes, 1, [1, 1]))
     }
     fn scratch(&self, ins: &[Shape]) -> usize {
-        self.sizes(ins).map_or(0, |sizes| kernel::pools_scratch(&self.spec, &sizes))
+        self.sizes(ins).map_or(0, |sizes| kernel::pools_scratch(&self.spec, &sizes, self.lean))
     }
     fn run(&self, ins: &[&Tensor], out: &mut Out) -> Result<()> {
         host_only(out)?;
@@ -108,7 +110,7 @@ impl Op for FoundCell {
             return Err(Error::shape(self.name(), "its result cannot be added to another"));
         }
         let sizes = self.sizes(&shapes(ins))?;
-        on_real!(out.value.dtype(), R => parts::forward(&self.operands::<R>(ins, sizes), out));
+        on_kept!(out.value.dtype(), self.lean, R => parts::forward(&self.operands::<R>(ins, sizes), out));
         Ok(())
     }
     fn vjp(&self, cx: &mut Pullback) -> Result<()> {
@@ -222,8 +224,8 @@ impl Op for FoundCellGrad {
         let own = &ins[self.start()..];
         let Ok(sizes) = self.forward.sizes(own) else { return 0 };
         let spec = &self.forward.spec;
-        kernel::gradient_scratch(spec, &sizes, |k| own[2 + k].count(), self.weights)
-            + kernel::pools_scratch(spec, &sizes)
+        kernel::gradient_scratch(spec, &sizes, |k| own[2 + k].count(), (self.weights, self.forward.lean))
+            + kernel::pools_scratch(spec, &sizes, self.forward.lean)
     }
     fn run(&self, ins: &[&Tensor], out: &mut Out) -> Result<()> {
         host_only(out)?;
@@ -232,7 +234,7 @@ impl Op for FoundCellGrad {
         }
         let (spec, own) = (&self.forward.spec, &ins[self.start()..]);
         let sizes = self.forward.sizes(&shapes(own))?;
-        on_real!(out.value.dtype(), R => {
+        on_kept!(out.value.dtype(), self.forward.lean, R => {
             let cell = self.forward.operands::<R>(own, sizes);
             let saved = out.saved.iter_mut().map(|s| s.make_mut::<R>());
             let mut all = std::iter::once(out.value.make_mut::<R>()).chain(saved);

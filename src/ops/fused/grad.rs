@@ -3,7 +3,7 @@
 use super::mixed_cell::{MixedCell, operands};
 use super::parts;
 use crate::error::{Error, Result};
-use crate::on_real;
+use crate::on_kept;
 use crate::ops::cpu::cell as kernel;
 use crate::ops::cuda::cell as twin;
 use crate::tape::{Cost, Op, Out, Saved};
@@ -58,8 +58,9 @@ impl Op for MixedCellGrad {
         let own = &ins[self.start()..];
         let Ok(sizes) = self.forward.sizes(own) else { return 0 };
         let spec = &self.forward.spec;
-        let pools = if self.forward.keeps_pools { 0 } else { kernel::pools_scratch(spec, &sizes) };
-        kernel::gradient_scratch(spec, &sizes, |k| own[3 + k].count(), self.weights) + pools
+        let pools = if self.forward.keeps_pools { 0 } else { kernel::pools_scratch(spec, &sizes, self.forward.lean) };
+        let kinds = (self.weights, self.forward.lean);
+        kernel::gradient_scratch(spec, &sizes, |k| own[3 + k].count(), kinds) + pools
     }
     fn run(&self, ins: &[&Tensor], out: &mut Out) -> Result<()> {
         let own = &ins[self.start()..];
@@ -68,7 +69,7 @@ impl Op for MixedCellGrad {
         if let Some(cuda) = self.forward.device(out)? {
             return twin::gradient(&cuda, self, sizes, (ins, self.start()), out);
         }
-        on_real!(out.value.dtype(), R => {
+        on_kept!(out.value.dtype(), self.forward.lean, R => {
             let cell = operands::<R>(&self.forward, own, sizes);
             let mut saved = out.saved.iter_mut().map(|s| s.make_mut::<R>());
             let inputs = self.inputs.map(|wanted| if wanted { saved.next() } else { None });

@@ -12,7 +12,7 @@ use super::grad::MixedCellGrad;
 use super::parts;
 use crate::device::cuda::Cuda;
 use crate::error::{Error, Result};
-use crate::on_real;
+use crate::on_kept;
 use crate::ops::concat::Concat;
 use crate::ops::cpu::cell as kernel;
 pub use crate::ops::cpu::cell::{Candidate, Kind, Spec};
@@ -33,6 +33,8 @@ pub struct MixedCell {
     /// Save values of pools and taps of maxima too, as the kernels of a device want it and the host's do not: there
     /// the backward makes them again.
     pub keeps_pools: bool,
+    /// Compute `f32` as [`Lean`](crate::tensor::Lean) numbers, on the host: half the memory of what is saved.
+    pub lean: bool,
 }
 
 impl MixedCell {
@@ -95,14 +97,14 @@ impl Op for MixedCell {
         ins[1]
     }
     fn saves(&self, ins: &[Shape]) -> Vec<Saved> {
-        self.sizes(ins).map_or(vec![], |sizes| parts::saves(&self.spec, &sizes, self.keeps_pools))
+        self.sizes(ins).map_or(vec![], |sizes| parts::saves(&self.spec, &sizes, self.keeps_pools, self.lean))
     }
     fn cost(&self, ins: &[Shape]) -> Cost {
         self.cost_of(ins, 1, [1, 1])
     }
     fn scratch(&self, ins: &[Shape]) -> usize {
         let here = self.sizes(ins).ok().filter(|_| !self.keeps_pools);
-        here.map_or(0, |sizes| kernel::pools_scratch(&self.spec, &sizes))
+        here.map_or(0, |sizes| kernel::pools_scratch(&self.spec, &sizes, self.lean))
     }
     fn run(&self, ins: &[&Tensor], out: &mut Out) -> Result<()> {
         if out.accumulate {
@@ -113,7 +115,7 @@ impl Op for MixedCell {
         if let Some(cuda) = self.device(out)? {
             return twin::forward(&cuda, self, sizes, ins, out);
         }
-        on_real!(out.value.dtype(), R => {
+        on_kept!(out.value.dtype(), self.lean, R => {
             let cell = operands::<R>(self, ins, sizes);
             parts::forward(&cell, out);
         });

@@ -111,27 +111,27 @@ pub(super) fn saved(spec: &Spec, pools: bool) -> usize {
 }
 
 /// Statistics of all norms, (norms, 3, C) as `BatchNorm` saves them, the values before the norms, the taps of maxima;
-/// `pools` says whether those of pools are among them.
-pub(super) fn saves(spec: &Spec, sizes: &Sizes, pools: bool) -> Vec<Saved> {
+/// `pools` says whether those of pools are among them, `lean` whether the values are kept lean.
+pub(super) fn saves(spec: &Spec, sizes: &Sizes, pools: bool, lean: bool) -> Vec<Saved> {
     let [values, taps] = kept(spec, pools);
     let image = Shape::from([sizes.n, sizes.out[0], sizes.out[1], sizes.c]);
     let mut saved = vec![Saved::Exact(Shape::from([spec.norms, 3, sizes.c]))];
-    saved.extend((0..values).map(|_| Saved::Real(image)));
+    saved.extend((0..values).map(|_| if lean { Saved::Kept(image) } else { Saved::Real(image) }));
     saved.extend((0..taps).map(|_| Saved::Index(image)));
     saved
 }
 
 /// Runs the forward, `out` saving what [`saves`] says without pools.
-pub(super) fn forward<R: Real + Element>(cell: &kernel::Cell<R>, out: &mut Out) {
+pub(super) fn forward<R: Real<Kept: Element> + Element>(cell: &kernel::Cell<R>, out: &mut Out) {
     let Some((stats, values)) = out.saved.split_first_mut() else { unreachable!("statistics are saved") };
-    let mut pools = kernel::Pools::new(cell.spec, &cell.sizes);
+    let mut pools = kernel::Pools::<R>::new(cell.spec, &cell.sizes);
     let (of_pools, mut taps) = pools.parts_mut();
     let mut values = in_order(cell.spec, values.iter_mut().map(|v| v.make_mut()), of_pools);
     kernel::forward(cell, out.value.make_mut(), stats.make_mut(), &mut values, &mut taps);
 }
 
 /// Runs the backward of that; `saved` are the gradient of the nodes, the nodes and what the forward saved.
-pub(super) fn gradient<R: Real + Element>(
+pub(super) fn gradient<R: Real<Kept: Element> + Element>(
     cell: &kernel::Cell<R>,
     saved: &[&Tensor],
     to: kernel::Gradients<R>,

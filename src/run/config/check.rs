@@ -4,7 +4,6 @@ use super::SearchConfig;
 use super::key::not_known;
 use crate::data::{IMAGE_SIZES, NAMES, SYNTHETIC_IMAGES, or_download};
 use crate::error::{Error, Result};
-use crate::run::device::Wanted;
 use crate::space::genotype::CANDIDATES;
 use std::path::Path;
 
@@ -18,7 +17,8 @@ impl SearchConfig {
         self.check_rates()?;
         one_of("run.fusion", &self.run.fusion, &["on", "off"])?;
         self.memory_budget()?;
-        check_precision(&self.run.precision, self.device()?)
+        self.device()?;
+        one_of("run.precision", &self.run.precision, &["f32", "bf16"])
     }
 
     fn check_data(&self) -> Result<()> {
@@ -144,13 +144,6 @@ pub(super) fn check_source(name: &str, dir: &Path) -> Result<bool> {
         "is set, but the data set is synthetic, which has no files; name the data set with --data".into()
     })?;
     Ok(synthetic)
-}
-
-pub(super) fn check_precision(precision: &str, wanted: Wanted) -> Result<()> {
-    one_of("run.precision", precision, &["f32", "bf16"])?;
-    require(precision == "f32" || wanted != Wanted::Cpu, "run.precision", || {
-        "bf16 is stored on CUDA devices only; take f32, or another --device".into()
-    })
 }
 
 pub(super) fn require(holds: bool, key: &str, what: impl FnOnce() -> String) -> Result<()> {

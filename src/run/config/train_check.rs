@@ -2,7 +2,7 @@
 
 use super::TrainConfig;
 use super::check::{
-    check_precision, check_source, fraction, not_negative, one_of, positive, require, within,
+    check_source, fraction, not_negative, one_of, positive, require, within,
 };
 use crate::data::{IMAGE_SIZES, SYNTHETIC_IMAGES};
 use crate::error::Result;
@@ -23,7 +23,8 @@ impl TrainConfig {
         within("network.cells", network.cells, 1, 1000)?;
         self.check_training()?;
         within("run.threads", self.run.threads, 0, 4096)?;
-        check_precision(&self.run.precision, self.device()?)
+        self.device()?;
+        one_of("run.precision", &self.run.precision, &["f32", "bf16"])
     }
 
     fn check_data(&self) -> Result<()> {

@@ -5,7 +5,7 @@ use super::pad::Norm;
 use super::plan::{Conv, StatePlan, lanes};
 use super::pull::{PullFirst, PullSecond, Work};
 use super::spec::Item;
-use super::sum::{Image, Products};
+use super::sum::{Image, Images, Products};
 use super::weights::{Parts, Place};
 use super::{Cell, by_image, state};
 use crate::device::real::Real;
@@ -26,11 +26,11 @@ pub struct Gradients<'a, R> {
 }
 
 /// What the forward pass left.
-pub struct Kept<'a, R> {
+pub struct Kept<'a, R: Real> {
     /// The nodes, side by side.
     pub y: &'a [R],
     pub stats: &'a [R],
-    pub values: Vec<&'a [R]>,
+    pub values: Vec<&'a [R::Kept]>,
     pub indices: Vec<&'a [u8]>,
 }
 
@@ -122,8 +122,9 @@ impl<R: Real> Pass<'_, R> {
         let (c, image) = (cell.sizes.c, cell.sizes.node());
         let (isa, lanes) = lanes::<R>(cell.spec, c);
         // without a norm the sums are those of the mixing weights alone
-        let (terms, plain): (Vec<&Item>, Vec<&Item>) =
+        let (mut terms, plain): (Vec<&Item>, Vec<&Item>) =
             cell.spec.into_node(node).partition(|item| mix.is_some() || item.norms > 0);
+        Images::<R>::sort(&mut terms, |item| item.last().is_some());
         for item in plain {
             self.factors[item.index] = self.unnormed(item);
         }
@@ -134,16 +135,17 @@ impl<R: Real> Pass<'_, R> {
             (0..cell.sizes.n).collect(),
             || (),
             |(), _, i| {
-                let images: Vec<Image<R>> = (terms.iter())
-                    .map(|item| match item.last() {
-                        Some(value) => (kept.values[value][i * image..].as_ptr(), c),
-                        None => state(cell, kept.y, item.from, i),
-                    })
-                    .collect();
+                let mut images = Images::new();
+                for item in &terms {
+                    match item.last() {
+                        Some(value) => images.push_kept((kept.values[value][i * image..].as_ptr(), c)),
+                        None => images.push(state(cell, kept.y, item.from, i)),
+                    }
+                }
                 let mut sums = vec![R::ZERO; (images.len() + 1) * c];
                 let whole = image * cell.spec.nodes;
                 let g = self.node_grad(self.d[i * whole..].as_ptr(), node);
-                let (images, shifts, sums_to) = (&images[..], &shifts[..], &mut sums[..]);
+                let (images, shifts, sums_to) = (&images, &shifts[..], &mut sums[..]);
                 let job = Products { g, images, shifts, c, pixels: image / c, sums: sums_to };
                 dispatch_exactly(isa, lanes, job);
                 sums
@@ -257,13 +259,16 @@ impl<R: Real> Pass<'_, R> {
     }
 
     /// What the second half of `item` goes through for image `i`, `to` being its result.
-    fn ahead_of_second(&self, item: &Item, i: usize, to: *const R, shares: usize) -> Ahead<R> {
+    fn ahead_of_second(&self, item: &Item, i: usize, to: *const R::Kept, shares: usize) -> Ahead {
         let (sizes, c) = (&self.cell.sizes, self.cell.sizes.c);
-        let at = |all: *const R, images: usize| (all.wrapping_add(images * sizes.node()), c, c);
-        let value = |k: usize| at(self.kept.values[item.value + k].as_ptr(), i);
-        let g = at(self.d.as_ptr(), i * self.cell.spec.nodes + item.node);
+        let value = |k: usize| {
+            let all = self.kept.values[item.value + k].as_ptr();
+            (all.wrapping_add(i * sizes.node()), c, c)
+        };
+        let node = i * self.cell.spec.nodes + item.node;
+        let g = (self.d.as_ptr().wrapping_add(node * sizes.node()), c, c);
         let pixels = if i < sizes.n { sizes.out[0] * sizes.out[1] } else { 0 };
-        Ahead::new([g, value(0), value(1), (to, c, c)], pixels, shares)
+        Ahead::new([g], pixels, shares).and([value(0), value(1), (to, c, c)])
     }
 
     fn work(&self, plan: &StatePlan<R>, image: usize) -> Work<R> {
@@ -286,7 +291,7 @@ impl<R: Real> Pass<'_, R> {
         plan: &StatePlan<R>,
         weights: Option<&mut [&mut [R]]>,
         affine: &mut [[&mut [R]; 2]],
-    ) -> Vec<(Scratch<R>, Vec<R>)> {
+    ) -> Vec<(Scratch<R::Kept>, Vec<R>)> {
         let (cell, c, n) = (self.cell, plan.c, self.cell.sizes.n);
         let seconds: Vec<(&Conv<R>, &Half<R>)> =
             plan.convs.iter().filter_map(|k| Some((k, k.second.as_ref()?))).collect();
@@ -294,7 +299,7 @@ impl<R: Real> Pass<'_, R> {
             return vec![];
         }
         let places = Place::of_seconds(plan);
-        let mut dus: Vec<Scratch<R>> = seconds.iter().map(|_| Scratch::new(n * cell.sizes.node())).collect();
+        let mut dus: Vec<Scratch<R::Kept>> = seconds.iter().map(|_| Scratch::new(n * cell.sizes.node())).collect();
         let mut parts = Parts::new(weights.is_some(), n, &places);
         let pass = self;
         let sums: Vec<Vec<Vec<R>>> = each(
@@ -302,10 +307,10 @@ impl<R: Real> Pass<'_, R> {
             || self.work(plan, 0),
             |work, _, (start, images, mut sums)| {
                 let after = following(start, images.len());
-                let mut one = |(i, dus): (usize, Vec<&mut [R]>)| {
+                let mut one = |(i, dus): (usize, Vec<&mut [R::Kept]>)| {
                     let (i, next) = (start + i, after(start + i));
                     let mut norm_sums = vec![R::ZERO; seconds.len() * 2 * c];
-                    let own: Vec<*const R> = dus.iter().map(|du| du.as_ptr()).collect();
+                    let own: Vec<*const R::Kept> = dus.iter().map(|du| du.as_ptr()).collect();
                     let targets = dus.into_iter().zip(norm_sums.chunks_exact_mut(2 * c));
                     let halves = seconds.iter().zip(&places).enumerate();
                     for ((k, (&(conv, half), place)), (du, norm_sums)) in halves.zip(targets) {

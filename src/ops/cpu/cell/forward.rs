@@ -3,11 +3,12 @@
 use super::half::{Bands, Keep};
 use super::pad::Norm;
 use super::pixels::set_moments;
+use super::product::operands;
 use super::plan::{StatePlan, lanes};
 use super::pools::dense;
 use super::spec::Item;
-use super::sum::{Image, Sum};
-use super::{Cell, by_image, state};
+use super::sum::{Image, Images, Sum};
+use super::{Cell, Slot, by_image, room, state};
 use crate::device::real::Real;
 use crate::device::simd::{Kernel, Vector, dispatch_exactly};
 use crate::ops::batch_norm::EPSILON;
@@ -21,7 +22,7 @@ pub fn forward<R: Real>(
     cell: &Cell<R>,
     y: &mut [R],
     stats: &mut [R],
-    values: &mut [&mut [R]],
+    values: &mut [&mut [R::Kept]],
     indices: &mut [&mut [u8]],
 ) {
     if let Some(given) = cell.given {
@@ -40,10 +41,12 @@ pub fn forward<R: Real>(
 }
 
 /// Working memory of one thread.
-struct Work<R> {
+struct Work<R: Real> {
     padded: Scratch<R>,
     bands: Bands<R>,
     dense: Scratch<R>,
+    /// For a value that is not kept as it is computed.
+    room: Scratch<R>,
 }
 
 /// Pools, first halves and stride-2 skips of one state.
@@ -52,7 +55,7 @@ fn first_values<R: Real>(
     plan: &StatePlan<R>,
     y: &[R],
     stats: &mut [R],
-    values: &mut [&mut [R]],
+    values: &mut [&mut [R::Kept]],
     indices: &mut [&mut [u8]],
 ) {
     let (n, c) = (cell.sizes.n, plan.c);
@@ -61,7 +64,7 @@ fn first_values<R: Real>(
         .chain(plan.reduces.iter().map(|r| r.item.value))
         .collect();
     let maxima: Vec<usize> = plan.pools.iter().filter_map(|p| p.maximum).collect();
-    let mut taken: Vec<&mut [R]> = places.iter().map(|&v| std::mem::take(&mut values[v])).collect();
+    let mut taken: Vec<&mut [R::Kept]> = places.iter().map(|&v| std::mem::take(&mut values[v])).collect();
     let mut taps: Vec<&mut [u8]> = maxima.iter().map(|&m| std::mem::take(&mut indices[m])).collect();
     let outs = by_image(taken.iter_mut().map(|t| &mut **t), n);
     let taps_of = by_image(taps.iter_mut().map(|t| &mut **t), n);
@@ -73,6 +76,7 @@ fn first_values<R: Real>(
             padded: plan.x_pad.scratch(),
             bands: Bands::new(plan.size, plan.out, c),
             dense: Scratch::new(dense),
+            room: Scratch::new(room::<R>(cell.sizes.node())),
         },
         |work, i, (outs, taps)| {
             let x = state(cell, y, plan.from, i);
@@ -89,13 +93,13 @@ fn first_values<R: Real>(
     }
 }
 
-struct First<'a, R> {
+struct First<'a, R: Real> {
     plan: &'a StatePlan<R>,
     x: Image<R>,
     /// The image that this thread most likely takes next.
     next: Option<Image<R>>,
     /// Of the pools, the convolutions, the skips.
-    outs: Vec<&'a mut [R]>,
+    outs: Vec<&'a mut [R::Kept]>,
     taps: Vec<&'a mut [u8]>,
     work: &'a mut Work<R>,
     moments: bool,
@@ -111,21 +115,23 @@ impl<R: Real> Kernel<R> for First<'_, R> {
         let Self { plan, x, next, work, mut outs, taps, moments: wanted, far } = self;
         let (c, [h, w], out) = (plan.c, plan.size, plan.out);
         let mut moments = vec![R::ZERO; outs.len() * 3 * c];
-        let mut targets = outs.iter_mut().zip(moments.chunks_exact_mut(3 * c));
+        let mut targets = outs.iter_mut().map(|to| &mut **to).zip(moments.chunks_exact_mut(3 * c));
         // SAFETY: `x` is an image of the plan's size, the results are of the nodes' size.
         unsafe {
             if !plan.pools.is_empty() {
                 let dense = dense(x, h * w * c, c, &mut work.dense);
                 let mut taps = taps.into_iter();
                 for (pool, (to, moments)) in plan.pools.iter().zip(&mut targets) {
-                    pool.run(dense, to, &mut taps);
+                    let mut slot = Slot { to, room: &mut work.room };
+                    pool.run(dense, slot.numbers(), &mut taps);
                     if wanted && pool.item.norms > 0 {
-                        set_moments::<V>(to, c, moments);
+                        set_moments::<V>(slot.numbers(), c, moments);
                     }
+                    slot.finish::<V>();
                 }
             }
             if plan.has_relu() {
-                plan.x_pad.fill::<V>(x, None, plan.size, work.padded.as_mut_ptr());
+                plan.x_pad.fill::<V, _>(x, None, plan.size, work.padded.as_mut_ptr());
             }
             let shares = plan.convs.iter().map(|conv| conv.first.run_fetches()).sum();
             let mut ahead = Ahead::new(next.map(|(from, step)| (from, step, c)), h * w, shares);
@@ -135,17 +141,21 @@ impl<R: Real> Kernel<R> for First<'_, R> {
                 conv.first.run::<V>(&work.padded, &mut work.bands, to, moments, keep, &mut ahead);
             }
             for (reduce, (to, moments)) in plan.reduces.iter().zip(&mut targets) {
+                let mut slot = Slot { to, room: &mut work.room };
+                let numbers = slot.numbers();
                 for (k, half) in reduce.forward.iter().enumerate() {
                     for y in 0..out[0] {
                         let [my, mx] = plan.x_pad.margin;
                         let from = work.padded.as_ptr().add(plan.x_pad.at(my + 2 * y + k, mx + k));
-                        let to = to.as_mut_ptr().add(y * out[1] * c + k * c / 2);
-                        half.times::<V>((from, 2 * c), (to, c), out[1]);
+                        let from = operands::<V>((from, 2 * c), c, out[1], work.bands.parts().1);
+                        let to = numbers.as_mut_ptr().add(y * out[1] * c + k * c / 2);
+                        half.times::<V>(from, (to, c), out[1]);
                     }
                 }
                 if wanted {
-                    set_moments::<V>(to, c, moments);
+                    set_moments::<V>(numbers, c, moments);
                 }
+                slot.finish::<V>();
             }
         }
         moments
@@ -153,14 +163,14 @@ impl<R: Real> Kernel<R> for First<'_, R> {
 }
 
 /// Second halves of one state's separable convolutions.
-fn second_values<R: Real>(cell: &Cell<R>, plan: &StatePlan<R>, stats: &mut [R], values: &mut [&mut [R]]) {
+fn second_values<R: Real>(cell: &Cell<R>, plan: &StatePlan<R>, stats: &mut [R], values: &mut [&mut [R::Kept]]) {
     let (n, c, image) = (cell.sizes.n, plan.c, cell.sizes.node());
     let seconds: Vec<_> = plan.convs.iter().filter_map(|k| Some((&k.item, k.second.as_ref()?))).collect();
     if seconds.is_empty() {
         return;
     }
     let places: Vec<usize> = seconds.iter().map(|(item, _)| item.value + 1).collect();
-    let mut taken: Vec<&mut [R]> = places.iter().map(|&v| std::mem::take(&mut values[v])).collect();
+    let mut taken: Vec<&mut [R::Kept]> = places.iter().map(|&v| std::mem::take(&mut values[v])).collect();
     let (read, known, threads) = (&*values, &*stats, rayon::current_num_threads());
     let moments: Vec<Vec<R>> = each(
         by_image(taken.iter_mut().map(|t| &mut **t), n),
@@ -188,16 +198,16 @@ fn second_values<R: Real>(cell: &Cell<R>, plan: &StatePlan<R>, stats: &mut [R], 
     }
 }
 
-struct Second<'a, R> {
+struct Second<'a, R: Real> {
     half: &'a super::half::Half<R>,
-    x: &'a [R],
+    x: &'a [R::Kept],
     norm: Norm<'a, R>,
     padded: &'a mut [R],
     bands: &'a mut Bands<R>,
-    z: &'a mut [R],
+    z: &'a mut [R::Kept],
     moments: Option<&'a mut [R]>,
     keep: Keep,
-    ahead: Ahead<R>,
+    ahead: Ahead,
 }
 
 impl<R: Real> Kernel<R> for Second<'_, R> {
@@ -207,7 +217,7 @@ impl<R: Real> Kernel<R> for Second<'_, R> {
         let pad = &self.half.x_pad;
         // SAFETY: `x` and `z` are images of the nodes' size.
         unsafe {
-            pad.fill::<V>((self.x.as_ptr(), pad.c), Some(self.norm), self.half.out, self.padded.as_mut_ptr());
+            pad.fill::<V, _>((self.x.as_ptr(), pad.c), Some(self.norm), self.half.out, self.padded.as_mut_ptr());
             self.half.run::<V>(self.padded, self.bands, self.z, self.moments, self.keep, &mut self.ahead);
         }
     }
@@ -255,24 +265,28 @@ fn set_statistics<R: Real>(cell: &Cell<R>, places: &[usize], moments: &[Vec<R>],
 }
 
 /// A node's value: the weighted sum of its candidates, their norms applied.
-fn sum_node<R: Real>(cell: &Cell<R>, node: usize, y: &mut [R], stats: &[R], values: &[&mut [R]]) {
+fn sum_node<R: Real>(cell: &Cell<R>, node: usize, y: &mut [R], stats: &[R], values: &[&mut [R::Kept]]) {
     let (c, image, nodes) = (cell.sizes.c, cell.sizes.node(), cell.spec.nodes);
     let (isa, lanes) = lanes::<R>(cell.spec, c);
-    let terms: Vec<Term<R>> = cell.spec.into_node(node).map(|item| Term::new(cell, item, stats)).collect();
-    let dropped = terms.iter().any(|term| cell.dropped(term.item.index, 0).is_some());
+    let mut items: Vec<&Item> = cell.spec.into_node(node).collect();
+    Images::<R>::sort(&mut items, |item| item.last().is_some());
+    let terms: Vec<Term<R>> = items.iter().map(|item| Term::new(cell, item, stats)).collect();
+    let dropped = items.iter().any(|item| cell.dropped(item.index, 0).is_some());
     let alike = if dropped { None } else { Some(combine(cell, &terms, 0)) };
     each(
         y.chunks_exact_mut(image * nodes).collect(),
         || (),
         |(), i, y| {
-            let out = y.as_mut_ptr();
-            let images: Vec<Image<R>> = (cell.spec.into_node(node))
-                .map(|item| match (item.last(), item.from.checked_sub(2)) {
-                    (Some(value), _) => (values[value][i * image..].as_ptr(), c),
-                    (None, Some(earlier)) => (out.wrapping_add(earlier * c).cast_const(), nodes * c),
-                    (None, None) => (cell.inputs[item.from][i * image..].as_ptr(), c),
-                })
-                .collect();
+            let (out, mut images) = (y.as_mut_ptr(), Images::new());
+            for item in &items {
+                match (item.last(), item.from.checked_sub(2)) {
+                    (Some(value), _) => images.push_kept((values[value][i * image..].as_ptr(), c)),
+                    (None, Some(earlier)) => {
+                        images.push((out.wrapping_add(earlier * c).cast_const(), nodes * c));
+                    }
+                    (None, None) => images.push((cell.inputs[item.from][i * image..].as_ptr(), c)),
+                }
+            }
             let out = (out.wrapping_add(node * c), nodes * c);
             let own;
             let (factors, constant) = match &alike {

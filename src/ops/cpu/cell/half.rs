@@ -6,7 +6,7 @@ use super::pixels::{Incoming, Target, add_moments};
 use super::product::{Matrix, Pair, outer};
 use super::rows::{BLOCK, Rows, Taps, correlate, gather, products};
 use crate::device::real::Real;
-use crate::device::simd::{Vector, fence};
+use crate::device::simd::{Isa, Stored, Vector, fence};
 use crate::ops::cpu::ahead::Ahead;
 use crate::ops::cpu::scratch::Scratch;
 use crate::ops::window::Window;
@@ -18,7 +18,7 @@ const BAND: usize = 64;
 type List = Vec<(usize, usize)>;
 
 /// One half: its weights, packed, and where its passes find what they read.
-pub struct Half<R> {
+pub struct Half<R: Real> {
     pub window: Window,
     c: usize,
     /// Of the input, and of the result.
@@ -50,21 +50,26 @@ pub struct Weights<'a, R> {
 }
 
 /// Working memory of one thread.
-pub struct Bands<R> {
-    dz: Scratch<R>,
-    d: Scratch<R>,
+pub struct Bands<R: Real> {
+    dz: Scratch<R::Kept>,
+    d: Scratch<R::Kept>,
+    z: Scratch<R>,
     row: Scratch<R>,
+    /// Pairs of pixels for [`outer`].
+    pairs: Scratch<R::Kept>,
 }
 
 impl<R: Real> Bands<R> {
     pub fn new(size: [usize; 2], out: [usize; 2], c: usize) -> Self {
         let band = (out[1].next_multiple_of(BLOCK) + BAND + out[1]) * c;
         let row = (size[1] + 2 * BLOCK).next_multiple_of(BLOCK) * 4 * c;
-        Self { dz: Scratch::new(band), d: Scratch::new(band), row: Scratch::new(row) }
+        let pairs = Scratch::new(if R::BF16 { 2 * band } else { 0 });
+        let z = Scratch::new(band);
+        Self { dz: Scratch::new(band), d: Scratch::new(band), z, row: Scratch::new(row), pairs }
     }
-    /// Room for a band of gradients.
-    pub fn dz(&mut self) -> *mut R {
-        self.dz.as_mut_ptr()
+    /// Room for a band of gradients, for one of what they are multiplied by, and for pairs of both.
+    pub fn parts(&mut self) -> (*mut R::Kept, *mut R::Kept, &mut [R::Kept]) {
+        (self.dz.as_mut_ptr(), self.d.as_mut_ptr(), &mut self.pairs)
     }
 }
 
@@ -75,7 +80,7 @@ impl<R: Real> Half<R> {
         window: Window,
         size: [usize; 2],
         out: [usize; 2],
-        lanes: usize,
+        vectors: (Isa, usize),
         pads: [Pad; 2],
         depthwise: &[R],
         pointwise: &[R],
@@ -101,8 +106,8 @@ impl<R: Real> Half<R> {
             g_pad,
             taps: Taps { kernel: window.kernel, steps, stride: window.stride[1] * c, c },
             weights: [pattern(false), pattern(true)],
-            forward: Matrix::new(c, c, lanes, |k, n| pointwise[n * c + k]),
-            back: Matrix::new(c, c, lanes, |k, n| pointwise[k * c + n]),
+            forward: Matrix::new(c, c, vectors, |k, n| pointwise[n * c + k]),
+            back: Matrix::new(c, c, vectors, |k, n| pointwise[k * c + n]),
             lists,
         }
     }
@@ -137,12 +142,17 @@ impl<R: Real> Half<R> {
     /// # Safety
     /// `x` is the padded input; the rows make at most a band.
     #[inline(always)]
-    unsafe fn depthwise<V: Vector<Elem = R>>(&self, x: *const R, rows: std::ops::Range<usize>, d: *mut R) {
+    unsafe fn depthwise<V: Vector<Elem = R>>(
+        &self,
+        x: *const R,
+        rows: std::ops::Range<usize>,
+        d: *mut R::Kept,
+    ) {
         for (i, y) in rows.enumerate() {
             // SAFETY: the caller's; what a row writes beyond its pixels the next one overwrites.
             unsafe {
                 let to = d.add(i * self.out[1] * self.c);
-                correlate::<V>(
+                correlate::<V, _>(
                     &self.taps,
                     self.weights[0].as_ptr(),
                     x.add(self.first_tap(y)),
@@ -163,10 +173,10 @@ impl<R: Real> Half<R> {
         &self,
         x: &[R],
         bands: &mut Bands<R>,
-        z: &mut [R],
+        z: &mut [R::Kept],
         mut moments: Option<&mut [R]>,
         keep: Keep,
-        ahead: &mut Ahead<R>,
+        ahead: &mut Ahead,
     ) {
         let (c, [h, w]) = (self.c, self.out);
         for y in (0..h).step_by(self.band()) {
@@ -178,7 +188,10 @@ impl<R: Real> Half<R> {
                 self.depthwise::<V>(x.as_ptr(), rows, bands.d.as_mut_ptr());
                 ahead.fetch();
                 let to = z.as_mut_ptr().add(y * w * c);
-                let at = if keep == Keep::Far { bands.dz.as_mut_ptr() } else { to };
+                let at = match Stored::plain(to).filter(|_| keep == Keep::Near) {
+                    Some(to) => to.cast_mut(),
+                    None => bands.z.as_mut_ptr(),
+                };
                 self.forward.times::<V>((bands.d.as_ptr(), c), (at, c), pixels);
                 if let Some(moments) = &mut moments {
                     let shift = moments.as_mut_ptr().add(2 * c);
@@ -187,10 +200,14 @@ impl<R: Real> Half<R> {
                     }
                     add_moments::<V>(at, c, pixels, shift, moments.as_mut_ptr());
                 }
-                if keep == Keep::Far {
-                    for i in (0..pixels * c).step_by(V::LANES) {
-                        V::load(at.add(i)).stream(to.add(i));
-                    }
+                match keep {
+                    Keep::Far => (0..pixels * c)
+                        .step_by(V::LANES)
+                        .for_each(|i| V::load(at.add(i)).stream_kept(to.add(i))),
+                    Keep::Near if !R::Kept::is_plain() => (0..pixels * c)
+                        .step_by(V::LANES)
+                        .for_each(|i| V::load(at.add(i)).store_kept(to.add(i))),
+                    Keep::Near => {}
                 }
             }
         }
@@ -205,14 +222,14 @@ impl<R: Real> Half<R> {
     /// # Safety
     /// The pointers are valid for one image of the half; `V`'s lanes divide the channels.
     #[inline(always)]
-    pub unsafe fn pull<V: Vector<Elem = R>>(
+    pub unsafe fn pull<V: Vector<Elem = R>, G: Stored<R>>(
         &self,
-        incoming: &Incoming<R>,
+        incoming: &Incoming<R, G>,
         g: &mut [R],
         bands: &mut Bands<R>,
         target: &mut Target<R>,
         mut weights: Option<Weights<R>>,
-        ahead: &mut Ahead<R>,
+        ahead: &mut Ahead,
     ) {
         let (c, [h, w], g_pad) = (self.c, self.out, &self.g_pad);
         let mut done = 0;
@@ -232,7 +249,7 @@ impl<R: Real> Half<R> {
                     self.depthwise::<V>(weights.x.as_ptr(), rows.clone(), bands.d.as_mut_ptr());
                     let pair = Pair { a: (bands.dz.as_ptr(), c), b: (bands.d.as_ptr(), c), pixels };
                     ahead.fetch();
-                    outer::<V>(pair, [c, c], weights.point.as_mut_ptr());
+                    outer::<V>(pair, [c, c], weights.point.as_mut_ptr(), &mut bands.pairs);
                     ahead.fetch();
                     let rows = Rows {
                         x: weights.x.as_ptr().add(self.first_tap(y)),
@@ -278,7 +295,7 @@ impl<R: Real> Half<R> {
                 let taps =
                     Taps { steps: [w.dilation[0] * pad.row, w.dilation[1] * c], stride: c, ..self.taps };
                 let from = g.add(pad.at(first(0, y), first(1, 0)));
-                return correlate::<V>(&taps, self.weights[1].as_ptr(), from, row, self.size[1]);
+                return correlate::<V, _>(&taps, self.weights[1].as_ptr(), from, row, self.size[1]);
             }
             let [sy, sx] = w.stride;
             let top = pad.margin[0] + (y + w.padding[0]) / sy - before(w, 0);

@@ -8,19 +8,19 @@
 /// with as many sums as hide the latency of an addition. So a pixel's channels are read together, and what is constant
 /// over pixels is in registers.
 macro_rules! stretches {
-    ($v:ident, $c:expr, $($f:ident)::+ ($($arg:expr),*)) => {{
+    ($v:ident, $c:expr, $($f:ident)::+ $(<$($t:ty),+>)? ($($arg:expr),*)) => {{
         use crate::device::simd::Many;
         let (c, mut r) = ($c, 0);
         while r + 4 * $v::LANES <= c {
-            $($f)::+::<Many<$v, 4>, 1>($($arg,)* r);
+            $($f)::+::<Many<$v, 4>, 1 $(, $($t),+)?>($($arg,)* r);
             r += 4 * $v::LANES;
         }
         while r + 2 * $v::LANES <= c {
-            $($f)::+::<Many<$v, 2>, 2>($($arg,)* r);
+            $($f)::+::<Many<$v, 2>, 2 $(, $($t),+)?>($($arg,)* r);
             r += 2 * $v::LANES;
         }
         while r < c {
-            $($f)::+::<$v, 4>($($arg,)* r);
+            $($f)::+::<$v, 4 $(, $($t),+)?>($($arg,)* r);
             r += $v::LANES;
         }
     }};
@@ -48,6 +48,7 @@ pub use spec::{Candidate, Item, Kind, Spec};
 pub use weights::gradient_scratch;
 
 use crate::device::real::Real;
+use crate::device::simd::{Kernel, Stored, Vector};
 use std::borrow::Cow;
 
 /// What a cell is computed from.
@@ -87,6 +88,48 @@ impl<R: Real> Cell<'_, R> {
     fn dropped(&self, item: usize, i: usize) -> Option<R> {
         Some((*self.drop.get(item)?)?[i])
     }
+}
+
+/// What a kept value holds, by image, and where it is computed: in itself, if it is kept as it is, else in some room.
+struct Slot<'a, R: Real> {
+    to: &'a mut [R::Kept],
+    room: &'a mut [R],
+}
+
+impl<R: Real> Slot<'_, R> {
+    fn numbers(&mut self) -> &mut [R] {
+        let len = self.to.len();
+        match Stored::plain(self.to.as_ptr()) {
+            // SAFETY: `plain` says that it is the same type.
+            Some(same) => unsafe { std::slice::from_raw_parts_mut(same.cast_mut(), len) },
+            None => &mut self.room[..len],
+        }
+    }
+    /// Keeps them.
+    #[inline(always)]
+    fn finish<V: Vector<Elem = R>>(self) {
+        if !R::Kept::is_plain() {
+            // SAFETY: both hold as many; what remains of the last vector is kept one by one.
+            let whole = self.to.len() / V::LANES * V::LANES;
+            for i in (0..whole).step_by(V::LANES) {
+                unsafe { V::load(self.room.as_ptr().add(i)).store_kept(self.to.as_mut_ptr().add(i)) };
+            }
+            self.to[whole..].iter_mut().zip(&self.room[whole..]).for_each(|(to, &x)| *to = x.keep());
+        }
+    }
+}
+
+impl<R: Real> Kernel<R> for Slot<'_, R> {
+    type Output = ();
+    #[inline(always)]
+    fn run<V: Vector<Elem = R>>(self) {
+        self.finish::<V>();
+    }
+}
+
+/// Elements of the room that a [`Slot`] for `len` needs.
+fn room<R: Real>(len: usize) -> usize {
+    if R::Kept::is_plain() { 0 } else { len }
 }
 
 /// For every image, its part of each tensor.

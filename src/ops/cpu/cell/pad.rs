@@ -2,7 +2,7 @@
 
 use super::rows::BLOCK;
 use crate::device::real::Real;
-use crate::device::simd::Vector;
+use crate::device::simd::{Stored, Vector};
 use crate::ops::cpu::scratch::Scratch;
 use crate::ops::window::Window;
 
@@ -56,9 +56,9 @@ impl Pad {
     /// # Safety
     /// The pointers are valid, the norm has `c` channels.
     #[inline(always)]
-    pub unsafe fn fill<V: Vector>(
+    pub unsafe fn fill<V: Vector, T: Stored<V::Elem>>(
         &self,
-        x: (*const V::Elem, usize),
+        x: (*const T, usize),
         norm: Option<Norm<V::Elem>>,
         size: [usize; 2],
         to: *mut V::Elem,
@@ -66,16 +66,16 @@ impl Pad {
         // SAFETY: the caller's.
         unsafe {
             match norm {
-                None => stretches!(V, self.c, Self::fill_with(self, x, None, size, to)),
-                Some(norm) => stretches!(V, self.c, Self::fill_with(self, x, Some(norm), size, to)),
+                None => stretches!(V, self.c, Self::fill_with<T>(self, x, None, size, to)),
+                Some(norm) => stretches!(V, self.c, Self::fill_with<T>(self, x, Some(norm), size, to)),
             }
         }
     }
 
     #[inline(always)]
-    unsafe fn fill_with<V: Vector, const P: usize>(
+    unsafe fn fill_with<V: Vector, const P: usize, T: Stored<V::Elem>>(
         &self,
-        (x, step): (*const V::Elem, usize),
+        (x, step): (*const T, usize),
         norm: Option<Norm<V::Elem>>,
         [h, w]: [usize; 2],
         to: *mut V::Elem,
@@ -88,7 +88,7 @@ impl Pad {
                 let to = to.add(self.at(y + self.margin[0], self.margin[1]) + r);
                 let x = x.add(y * w * step + r);
                 for p in 0..w {
-                    let x = V::load(x.add(p * step));
+                    let x: V = T::load(x.add(p * step));
                     let x = norm.map_or(x, |norm| norm.affine(norm.z(x)));
                     V::zero().max(x).store(to.add(p * self.c)); // in this order NaN stays
                 }

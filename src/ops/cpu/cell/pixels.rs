@@ -3,30 +3,30 @@
 
 use super::pad::Norm;
 use crate::device::real::Real;
-use crate::device::simd::Vector;
+use crate::device::simd::{Kept, Stored, Vector};
 
 /// The gradient of a half's result, as it is read: `factors[0] g + factors[1] z + factors[2]` in every channel.
-pub struct Incoming<'a, R> {
-    pub g: (*const R, usize),
-    pub z: &'a [R],
+pub struct Incoming<'a, R: Real, G> {
+    pub g: (*const G, usize),
+    pub z: &'a [R::Kept],
     pub factors: &'a [R],
 }
 
 /// Where the gradient at the relu goes.
-pub enum Target<'a, R> {
+pub enum Target<'a, R: Real> {
     /// Added to `to` where `x` is positive.
     Input { x: (*const R, usize), to: *mut R },
     /// Written to `to` where the norm of `z` is positive, with the sums of it and of it times the normalised `z`.
-    Norm { z: &'a [R], norm: Norm<'a, R>, to: &'a mut [R], sums: &'a mut [R] },
+    Norm { z: &'a [R::Kept], norm: Norm<'a, R>, to: &'a mut [R::Kept], sums: &'a mut [R] },
 }
 
-impl<R: Real> Incoming<'_, R> {
+impl<R: Real, G: Stored<R>> Incoming<'_, R, G> {
     /// Pixels `start..start + pixels` into `to`, dense.
     ///
     /// # Safety
     /// The pixels exist, and `to` holds them.
     #[inline(always)]
-    pub unsafe fn read<V: Vector<Elem = R>>(&self, start: usize, pixels: usize, c: usize, to: *mut R) {
+    pub unsafe fn read<V: Vector<Elem = R>>(&self, start: usize, pixels: usize, c: usize, to: *mut R::Kept) {
         // SAFETY: the caller's.
         unsafe { stretches!(V, c, Self::read_stretch(self, start, pixels, c, to)) }
     }
@@ -36,7 +36,7 @@ impl<R: Real> Incoming<'_, R> {
         start: usize,
         pixels: usize,
         c: usize,
-        to: *mut R,
+        to: *mut R::Kept,
         r: usize,
     ) {
         // SAFETY: the caller's.
@@ -45,8 +45,8 @@ impl<R: Real> Incoming<'_, R> {
             let (by_g, by_z, plus) = (V::load(factors), V::load(factors.add(c)), V::load(factors.add(2 * c)));
             let (g, z) = (self.g.0.add(start * self.g.1 + r), self.z.as_ptr().add(start * c + r));
             for p in 0..pixels {
-                let (g, z) = (V::load(g.add(p * self.g.1)), V::load(z.add(p * c)));
-                g.fma(by_g, z.fma(by_z, plus)).store(to.add(p * c + r));
+                let (g, z): (V, V) = (G::load(g.add(p * self.g.1)), V::load_kept(z.add(p * c)));
+                g.fma(by_g, z.fma(by_z, plus)).store_kept(to.add(p * c + r));
             }
         }
     }
@@ -83,9 +83,9 @@ impl<R: Real> Target<'_, R> {
 #[inline(always)]
 unsafe fn open_and_sum<V: Vector, const P: usize>(
     da: *const V::Elem,
-    z: *const V::Elem,
+    z: *const Kept<V>,
     norm: Norm<V::Elem>,
-    to: *mut V::Elem,
+    to: *mut Kept<V>,
     sums: *mut V::Elem,
     pixels: usize,
     r: usize,
@@ -97,9 +97,9 @@ unsafe fn open_and_sum<V: Vector, const P: usize>(
         for start in (0..pixels).step_by(P) {
             for (part, [sum, product]) in sum.iter_mut().enumerate().take(pixels - start) {
                 let at = (start + part) * c + r;
-                let z = norm.z(V::load(z.add(at)));
+                let z = norm.z(V::load_kept(z.add(at)));
                 let open = V::load(da.add(at)).where_positive(norm.affine(z));
-                open.store(to.add(at));
+                open.store_kept(to.add(at));
                 *sum = sum.add(open);
                 *product = open.fma(z, *product);
             }

@@ -32,7 +32,7 @@ impl Sizes {
     }
     /// The nodes that read state `from`, in groups of which only so much lies between two halves that a last-level
     /// cache keeps it.
-    pub fn groups<R>(&self, spec: &Spec, from: usize) -> Vec<Vec<usize>> {
+    pub fn groups<R: Real>(&self, spec: &Spec, from: usize) -> Vec<Vec<usize>> {
         const BETWEEN: usize = 8 << 20; // bytes
         let mut groups: Vec<Vec<usize>> = vec![];
         let mut left = 0;
@@ -42,7 +42,7 @@ impl Sizes {
                 continue;
             }
             let halves = edge().filter(|i| i.kind.depthwise().len() == 2).count();
-            let bytes = halves * self.n * self.node() * size_of::<R>();
+            let bytes = halves * self.n * self.node() * size_of::<R::Kept>();
             match groups.last_mut().filter(|_| bytes <= left) {
                 Some(group) => group.push(node),
                 None => {
@@ -55,9 +55,9 @@ impl Sizes {
         groups
     }
     /// Whether values that are read again only in the backward pass, or by a node's sum, are forgotten by then.
-    pub fn keep<R>(&self, spec: &Spec) -> Keep {
+    pub fn keep<R: Real>(&self, spec: &Spec) -> Keep {
         const CACHED: usize = 32 << 20; // bytes
-        match spec.values * self.n * self.node() * size_of::<R>() > CACHED {
+        match spec.values * self.n * self.node() * size_of::<R::Kept>() > CACHED {
             true => Keep::Far,
             false => Keep::Near,
         }
@@ -65,14 +65,14 @@ impl Sizes {
 }
 
 /// A convolution: its candidate and its one or two halves.
-pub struct Conv<R> {
+pub struct Conv<R: Real> {
     pub item: Item,
     pub first: Half<R>,
     pub second: Option<Half<R>>,
 }
 
 /// A stride-2 skip: both 1 x 1 convolutions, forward and back.
-pub struct Reduce<R> {
+pub struct Reduce<R: Real> {
     pub item: Item,
     pub forward: [Matrix<R>; 2],
     pub back: [Matrix<R>; 2],
@@ -98,7 +98,7 @@ impl Pool {
 }
 
 /// What some nodes read of one state.
-pub struct StatePlan<R> {
+pub struct StatePlan<R: Real> {
     pub isa: Isa,
     pub lanes: usize,
     pub from: usize,
@@ -138,14 +138,14 @@ impl<R: Real> StatePlan<R> {
         for &item in items() {
             let w = |k: usize| weights[item.weight + k];
             if let [window, rest @ ..] = item.kind.depthwise() {
-                let first = Half::new(*window, size, out, lanes, [x_pad, g_pad], w(0), w(1));
+                let first = Half::new(*window, size, out, (isa, lanes), [x_pad, g_pad], w(0), w(1));
                 let second = rest
                     .first()
-                    .map(|window| Half::new(*window, out, out, lanes, [z_pad, g_pad], w(2), w(3)));
+                    .map(|window| Half::new(*window, out, out, (isa, lanes), [z_pad, g_pad], w(2), w(3)));
                 convs.push(Conv { item, first, second });
             } else if item.kind == Kind::Reduce {
-                let forward = [0, 1].map(|k| Matrix::new(c, c / 2, lanes, |i, j| w(k)[j * c + i]));
-                let back = [0, 1].map(|k| Matrix::new(c / 2, c, lanes, |i, j| w(k)[i * c + j]));
+                let forward = [0, 1].map(|k| Matrix::new(c, c / 2, (isa, lanes), |i, j| w(k)[j * c + i]));
+                let back = [0, 1].map(|k| Matrix::new(c / 2, c, (isa, lanes), |i, j| w(k)[i * c + j]));
                 reduces.push(Reduce { item, forward, back });
             }
         }

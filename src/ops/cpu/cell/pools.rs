@@ -4,24 +4,25 @@
 use super::plan::{Pool, Sizes};
 use super::spec::Spec;
 use super::sum::Image;
-use super::{Cell, by_image, state};
+use super::{Cell, Slot, by_image, room, state};
 use crate::device::memory::Block;
 use crate::device::real::Real;
+use crate::device::simd::dispatch_widest;
 use crate::ops::cpu::jobs::each;
 use crate::ops::cpu::scratch::Scratch;
 
 /// Room for them, in the order of [`Spec::pools`] and [`Spec::maxima`].
-pub struct Pools<R> {
-    values: Scratch<R>,
+pub struct Pools<R: Real> {
+    values: Scratch<R::Kept>,
     taps: Block,
     /// Elements of one.
     size: usize,
 }
 
-/// Elements of [`Pools`], as large as those of `f32`.
-pub fn pools_scratch(spec: &Spec, sizes: &Sizes) -> usize {
+/// Elements of [`Pools`], as large as those of `f32`, kept lean or not.
+pub fn pools_scratch(spec: &Spec, sizes: &Sizes, lean: bool) -> usize {
     let size = sizes.n * sizes.node();
-    spec.pools.len() * size + (spec.maxima.len() * size).div_ceil(size_of::<f32>())
+    (spec.pools.len() * size).div_ceil(1 + usize::from(lean)) + (spec.maxima.len() * size).div_ceil(size_of::<f32>())
 }
 
 impl<R: Real> Pools<R> {
@@ -31,11 +32,11 @@ impl<R: Real> Pools<R> {
         Self { values: Scratch::new(spec.pools.len() * size), taps, size }
     }
     /// Values, and taps of maxima.
-    pub fn parts_mut(&mut self) -> (Vec<&mut [R]>, Vec<&mut [u8]>) {
+    pub fn parts_mut(&mut self) -> (Vec<&mut [R::Kept]>, Vec<&mut [u8]>) {
         let taps = self.taps.bytes_mut().chunks_exact_mut(self.size);
         (self.values.chunks_exact_mut(self.size).collect(), taps.collect())
     }
-    pub fn parts(&self) -> (Vec<&[R]>, Vec<&[u8]>) {
+    pub fn parts(&self) -> (Vec<&[R::Kept]>, Vec<&[u8]>) {
         let taps = self.taps.bytes().chunks_exact(self.size);
         (self.values.chunks_exact(self.size).collect(), taps.collect())
     }
@@ -58,13 +59,18 @@ impl<R: Real> Pools<R> {
             }
             each(
                 by_image(outs, sizes.n).into_iter().zip(by_image(indices, sizes.n)).collect(),
-                || Scratch::new(if from < 2 { 0 } else { sizes.image(from) }),
-                |room, i, (outs, taps): (Vec<&mut [R]>, Vec<&mut [u8]>)| {
+                || {
+                    let image = if from < 2 { 0 } else { sizes.image(from) };
+                    (Scratch::new(image), Scratch::new(room::<R>(sizes.node())))
+                },
+                |(image, room), i, (outs, taps): (Vec<&mut [R::Kept]>, Vec<&mut [u8]>)| {
                     // SAFETY: an image of this size; inputs are dense.
-                    let x = unsafe { dense(state(cell, y, from, i), sizes.image(from), sizes.c, room) };
+                    let x = unsafe { dense(state(cell, y, from, i), sizes.image(from), sizes.c, image) };
                     let mut taps = taps.into_iter();
                     for (pool, to) in plans.iter().zip(outs) {
-                        pool.run(x, to, &mut taps);
+                        let mut slot = Slot { to, room: &mut *room };
+                        pool.run(x, slot.numbers(), &mut taps);
+                        dispatch_widest::<R, _>(slot);
                     }
                 },
             );

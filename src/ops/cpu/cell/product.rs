@@ -1,27 +1,36 @@
 //! 1 x 1 convolution of some pixels, and the sums of outer products that make its weights' gradient.
 
 use crate::device::real::Real;
-use crate::device::simd::Vector;
+use crate::device::simd::{Isa, Kept, Stored, Vector};
 use crate::ops::cpu::scratch::Scratch;
 
-/// A matrix `[depth, columns]` in strips of at most two vectors, each strip contiguous.
-pub struct Matrix<R> {
+/// A matrix `[depth, columns]` in strips of at most two vectors, each strip contiguous, as operands of vectors.
+pub struct Matrix<R: Real> {
     depth: usize,
     columns: usize,
     lanes: usize,
-    data: Scratch<R>,
+    data: Scratch<R::Kept>,
 }
 
 impl<R: Real> Matrix<R> {
-    /// `columns` is a multiple of `lanes`; element `(k, n)` is `at(k, n)`.
-    pub fn new(depth: usize, columns: usize, lanes: usize, at: impl Fn(usize, usize) -> R) -> Self {
+    /// `columns` and, where operands have a depth, `depth` are multiples of the `lanes` of `isa`; element `(k, n)` is
+    /// `at(k, n)`.
+    pub fn new(
+        depth: usize,
+        columns: usize,
+        (isa, lanes): (Isa, usize),
+        at: impl Fn(usize, usize) -> R,
+    ) -> Self {
         let mut data = Scratch::new(depth * columns);
         let mut to = data.iter_mut();
+        let deep = if R::BF16 && isa.of::<R>() != Isa::Plain && lanes > 1 { 2 } else { 1 };
         for start in (0..columns).step_by(2 * lanes) {
-            for k in 0..depth {
+            for first in (0..depth).step_by(deep) {
                 for n in start..columns.min(start + 2 * lanes) {
-                    if let Some(to) = to.next() {
-                        *to = at(k, n);
+                    for k in first..first + deep {
+                        if let Some(to) = to.next() {
+                            *to = at(k, n).keep();
+                        }
                     }
                 }
             }
@@ -36,7 +45,7 @@ impl<R: Real> Matrix<R> {
     #[inline(always)]
     pub unsafe fn times<V: Vector<Elem = R>>(
         &self,
-        (a, a_step): (*const R, usize),
+        (a, a_step): (*const R::Kept, usize),
         (out, out_step): (*mut R, usize),
         pixels: usize,
     ) {
@@ -56,8 +65,9 @@ impl<R: Real> Matrix<R> {
                 strip(start).run::<V, 2>(pixels);
             }
             if wide < self.columns {
-                match (V::LANES, self.depth) {
-                    (16, 16) if R::PARTS == 1 => strip(wide).run_held::<V, 16>(pixels),
+                match (V::LANES, self.depth, V::DEPTH) {
+                    (16, 16, 1) if R::PARTS == 1 => strip(wide).run_held::<V, 16>(pixels),
+                    (16, 16, 2) => strip(wide).run_held::<V, 8>(pixels),
                     _ => strip(wide).run::<V, 1>(pixels),
                 }
             }
@@ -65,11 +75,11 @@ impl<R: Real> Matrix<R> {
     }
 }
 
-struct Strip<R> {
-    a: *const R,
+struct Strip<R: Real> {
+    a: *const R::Kept,
     a_step: usize,
     depth: usize,
-    b: *const R,
+    b: *const R::Kept,
     out: *mut R,
     out_step: usize,
 }
@@ -101,15 +111,14 @@ impl<R: Real> Strip<R> {
         // SAFETY: the caller's.
         unsafe {
             let a = self.a.add(p * self.a_step);
-            for k in 0..self.depth {
-                let mut b = [V::zero(); NV];
-                for (v, b) in b.iter_mut().enumerate() {
-                    *b = V::load(self.b.add((k * NV + v) * V::LANES));
-                }
+            for k in (0..self.depth).step_by(V::DEPTH) {
+                let b: [V::Operand; NV] = std::array::from_fn(|v| {
+                    V::operand(self.b.add((k * NV + v * V::DEPTH) * V::LANES))
+                });
                 for (i, sum) in sum.iter_mut().enumerate() {
-                    let x = V::splat(*a.add(i * self.a_step + k));
+                    let x = V::operand_of(a.add(i * self.a_step + k));
                     for (sum, b) in sum.iter_mut().zip(b) {
-                        *sum = x.fma(b, *sum);
+                        *sum = sum.product(x, b);
                     }
                 }
             }
@@ -121,15 +130,13 @@ impl<R: Real> Strip<R> {
         }
     }
 
-    /// [`Self::run`] of one vector of columns and depth `K`, the matrix staying in registers.
+    /// [`Self::run`] of one vector of columns and `K` operands, the matrix staying in registers.
     #[inline(always)]
     unsafe fn run_held<V: Vector<Elem = R>, const K: usize>(&self, pixels: usize) {
-        let mut b = [V::zero(); K];
         // SAFETY: the caller's.
         unsafe {
-            for (k, b) in b.iter_mut().enumerate() {
-                *b = V::load(self.b.add(k * V::LANES));
-            }
+            let b: [V::Operand; K] =
+                std::array::from_fn(|k| V::operand(self.b.add(k * V::DEPTH * V::LANES)));
             let mut p = 0;
             while p + 8 <= pixels {
                 self.held::<V, 8, K>(p, &b);
@@ -143,14 +150,14 @@ impl<R: Real> Strip<R> {
     }
 
     #[inline(always)]
-    unsafe fn held<V: Vector<Elem = R>, const MR: usize, const K: usize>(&self, p: usize, b: &[V; K]) {
+    unsafe fn held<V: Vector<Elem = R>, const MR: usize, const K: usize>(&self, p: usize, b: &[V::Operand; K]) {
         let mut sum = [V::zero(); MR];
         // SAFETY: the caller's.
         unsafe {
             let a = self.a.add(p * self.a_step);
             for (k, b) in b.iter().enumerate() {
                 for (i, sum) in sum.iter_mut().enumerate() {
-                    *sum = V::splat(*a.add(i * self.a_step + k)).fma(*b, *sum);
+                    *sum = sum.product(V::operand_of(a.add(i * self.a_step + k * V::DEPTH)), *b);
                 }
             }
             for (i, sum) in sum.into_iter().enumerate() {
@@ -162,20 +169,34 @@ impl<R: Real> Strip<R> {
 
 /// Two sets of pixels: pointers and elements from one pixel to the next.
 #[derive(Clone, Copy)]
-pub struct Pair<R> {
-    pub a: (*const R, usize),
-    pub b: (*const R, usize),
+pub struct Pair<T> {
+    pub a: (*const T, usize),
+    pub b: (*const T, usize),
     pub pixels: usize,
 }
 
-/// `sum[i][j] += sum over pixels of a[pixel][i] * b[pixel][j]`, `sum` being `[m, n]`, `n` a multiple of the lanes.
+/// `sum[i][j] += sum over pixels of a[pixel][i] * b[pixel][j]`, `sum` being `[m, n]`, both multiples of the lanes. `room`
+/// is for operands that have a depth: the elements of both sets and of one more pixel.
 ///
 /// # Safety
 /// The pointers are valid.
 #[inline(always)]
-pub unsafe fn outer<V: Vector>(pair: Pair<V::Elem>, [m, n]: [usize; 2], sum: *mut V::Elem) {
+pub unsafe fn outer<V: Vector>(
+    mut pair: Pair<Kept<V>>,
+    [m, n]: [usize; 2],
+    sum: *mut V::Elem,
+    room: &mut [Kept<V>],
+) {
     // SAFETY: the caller's.
     unsafe {
+        if V::DEPTH == 2 {
+            let end = (pair.pixels + 1) / 2 * 2;
+            debug_assert!(room.len() >= end * (m + n));
+            let (a, b) = room.split_at_mut(end * m);
+            in_turn::<V>(pair.a, m, pair.pixels, a.as_mut_ptr());
+            in_turn::<V>(pair.b, n, pair.pixels, b.as_mut_ptr());
+            pair = Pair { a: (a.as_ptr(), 2 * m), b: (b.as_ptr(), 2 * n), pixels: end / 2 };
+        }
         let mut j = 0;
         while j + 2 * V::LANES <= n {
             outer_strip::<V, 8, 2>(pair, m, n, j, sum);
@@ -187,9 +208,53 @@ pub unsafe fn outer<V: Vector>(pair: Pair<V::Elem>, [m, n]: [usize; 2], sum: *mu
     }
 }
 
+/// Every two pixels of `c` elements in turn, an odd one with zeros.
+#[inline(always)]
+unsafe fn in_turn<V: Vector>(
+    (from, step): (*const Kept<V>, usize),
+    c: usize,
+    pixels: usize,
+    to: *mut Kept<V>,
+) {
+    let zeros = [V::Elem::ZERO.keep(); 16];
+    for p in (0..pixels).step_by(2) {
+        for r in (0..c).step_by(V::LANES) {
+            // SAFETY: `outer`'s; no vector has more than 16 lanes.
+            unsafe {
+                let a = from.add(p * step + r);
+                let b = if p + 1 < pixels { a.add(step) } else { zeros.as_ptr() };
+                V::interleave(a, b, to.add(p * c + 2 * r));
+            }
+        }
+    }
+}
+
+/// Pixels as operands of products: themselves if numbers are kept as they are, else copied to `room`.
+///
+/// # Safety
+/// The pointers are valid, `V`'s lanes divide `c`.
+#[inline(always)]
+pub unsafe fn operands<V: Vector>(
+    (from, step): (*const V::Elem, usize),
+    c: usize,
+    pixels: usize,
+    room: *mut Kept<V>,
+) -> (*const Kept<V>, usize) {
+    if Kept::<V>::is_plain() {
+        return (from.cast(), step);
+    }
+    for p in 0..pixels {
+        for r in (0..c).step_by(V::LANES) {
+            // SAFETY: the caller's.
+            unsafe { V::load(from.add(p * step + r)).store_kept(room.add(p * c + r)) };
+        }
+    }
+    (room, c)
+}
+
 #[inline(always)]
 unsafe fn outer_strip<V: Vector, const MR: usize, const NV: usize>(
-    pair: Pair<V::Elem>,
+    pair: Pair<Kept<V>>,
     m: usize,
     n: usize,
     j: usize,
@@ -215,7 +280,7 @@ unsafe fn outer_strip<V: Vector, const MR: usize, const NV: usize>(
 
 #[inline(always)]
 unsafe fn outer_tile<V: Vector, const MR: usize, const NV: usize>(
-    pair: Pair<V::Elem>,
+    pair: Pair<Kept<V>>,
     n: usize,
     [i, j]: [usize; 2],
     sum: *mut V::Elem,
@@ -224,15 +289,14 @@ unsafe fn outer_tile<V: Vector, const MR: usize, const NV: usize>(
     // SAFETY: the caller's.
     unsafe {
         for p in 0..pair.pixels {
-            let a = pair.a.0.add(p * pair.a.1 + i);
-            let mut b = [V::zero(); NV];
-            for (v, b) in b.iter_mut().enumerate() {
-                *b = V::load(pair.b.0.add(p * pair.b.1 + j + v * V::LANES));
-            }
+            let a = pair.a.0.add(p * pair.a.1 + i * V::DEPTH);
+            let b: [V::Operand; NV] = std::array::from_fn(|v| {
+                V::operand(pair.b.0.add(p * pair.b.1 + (j + v * V::LANES) * V::DEPTH))
+            });
             for (r, acc) in acc.iter_mut().enumerate() {
-                let x = V::splat(*a.add(r));
+                let x = V::operand_of(a.add(r * V::DEPTH));
                 for (acc, b) in acc.iter_mut().zip(b) {
-                    *acc = x.fma(b, *acc);
+                    *acc = acc.product(x, b);
                 }
             }
         }

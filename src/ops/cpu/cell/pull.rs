@@ -4,19 +4,18 @@ use super::backward::Pass;
 use super::half::{Bands, Half, Weights};
 use super::pixels::{Incoming, Target, add_open};
 use super::plan::{Conv, StatePlan};
-use super::product::{Pair, outer};
+use super::product::{Pair, operands, outer};
 use super::spec::Kind;
 use super::state;
-use super::sum::{Image, Sum};
+use super::sum::{Image, Images, Sum};
 use super::weights::Place;
 use crate::device::real::Real;
 use crate::device::simd::{Kernel, Vector};
 use crate::ops::cpu::ahead::Ahead;
 use crate::ops::cpu::scratch::Scratch;
-use std::borrow::Cow;
 
 /// Work on one image of a state, and what its first halves need.
-pub struct Work<R> {
+pub struct Work<R: Real> {
     pub bands: Bands<R>,
     pub x: Scratch<R>,
     pub z: Scratch<R>,
@@ -34,10 +33,10 @@ pub struct PullSecond<'a, R: Real> {
     pub half: &'a Half<R>,
     pub i: usize,
     pub work: &'a mut Work<R>,
-    pub du: &'a mut [R],
+    pub du: &'a mut [R::Kept],
     pub norm_sums: &'a mut [R],
     pub weights: Option<[&'a mut [R]; 2]>,
-    pub ahead: Ahead<R>,
+    pub ahead: Ahead,
 }
 
 impl<R: Real> Kernel<R> for PullSecond<'_, R> {
@@ -56,10 +55,10 @@ impl<R: Real> Kernel<R> for PullSecond<'_, R> {
         // SAFETY: all are images of the nodes' size.
         unsafe {
             let weights = self.weights.map(|[taps, point]| {
-                half.x_pad.fill::<V>((value(0).as_ptr(), c), Some(norm), half.out, work.z.as_mut_ptr());
+                half.x_pad.fill::<V, _>((value(0).as_ptr(), c), Some(norm), half.out, work.z.as_mut_ptr());
                 Weights { taps, point, x: &work.z }
             });
-            half.pull::<V>(&incoming, &mut work.g, &mut work.bands, &mut target, weights, &mut ahead);
+            half.pull::<V, _>(&incoming, &mut work.g, &mut work.bands, &mut target, weights, &mut ahead);
         }
     }
 }
@@ -70,7 +69,7 @@ pub struct PullFirst<'a, R: Real> {
     /// Nothing has been added to the gradient yet.
     pub begins: bool,
     /// Of each separable convolution: the gradient behind its first norm, and the factors through it.
-    pub between: &'a [(Scratch<R>, Vec<R>)],
+    pub between: &'a [(Scratch<R::Kept>, Vec<R>)],
     pub i: usize,
     /// The image that follows on this thread.
     pub next: usize,
@@ -103,7 +102,7 @@ impl<R: Real> Kernel<R> for PullFirst<'_, R> {
             }
             if self.sums.is_some() && plan.has_relu() {
                 let x = state(pass.cell, pass.kept.y, plan.from, self.i);
-                plan.x_pad.fill::<V>(x, None, plan.size, self.work.x.as_mut_ptr());
+                plan.x_pad.fill::<V, _>(x, None, plan.size, self.work.x.as_mut_ptr());
             }
             self.convs::<V>(d, dx);
             self.skips::<V>(d, dx);
@@ -115,8 +114,10 @@ impl<R: Real> Kernel<R> for PullFirst<'_, R> {
                     false => (to.0.cast_const(), c),
                 };
                 let ones = vec![R::ONE; 2 * c];
-                let (images, constant) = (&[g, (dx.cast_const(), c)][..], &vec![R::ZERO; c][..]);
-                Sum { images, factors: &ones, constant, out: to, pixels: h * w }.run::<V>();
+                let (mut images, constant) = (Images::new(), &vec![R::ZERO; c][..]);
+                images.push(g);
+                images.push((dx.cast_const(), c));
+                Sum { images: &images, factors: &ones, constant, out: to, pixels: h * w }.run::<V>();
             }
         }
     }
@@ -127,7 +128,7 @@ impl<'a, R: Real> PullFirst<'a, R> {
     #[inline(always)]
     unsafe fn identities<V: Vector<Elem = R>>(&mut self, d: *const R, dx: *mut R) {
         let (pass, plan) = (self.pass, self.plan);
-        let (mut images, mut factors) = (vec![], vec![]);
+        let (mut images, mut factors) = (Images::new(), vec![]);
         for item in pass.cell.spec.reading(plan.from).filter(|i| i.kind == Kind::Identity) {
             images.push(pass.node_grad(d, item.node));
             factors.extend_from_slice(&pass.factors(item.index, self.i)[..plan.c]);
@@ -145,56 +146,77 @@ impl<'a, R: Real> PullFirst<'a, R> {
         let (pass, plan, image) = (self.pass, self.plan, self.pass.cell.sizes.node());
         let x = state(pass.cell, pass.kept.y, plan.from, self.i);
         for (k, Conv { item, first, .. }) in plan.convs.iter().enumerate() {
-            let factors = match self.between(k) {
-                Some((_, factors)) => Cow::Borrowed(&factors[..]),
-                None => pass.factors(item.index, self.i),
-            };
-            let [g, _] = self.reads(k, self.i, d);
             let mut ahead = self.ahead(k, d, dx);
             let z = &pass.kept.values[item.value][self.i * image..][..image];
+            let between = self.between(k);
             let weights = self.sums.as_mut().map(|(sums, places)| {
                 let [taps, point] = places[k].split(sums);
                 Weights { taps, point, x: &self.work.x[..] }
             });
             let (work_g, bands) = (&mut self.work.g, &mut self.work.bands);
-            let (incoming, mut target) = (Incoming { g, z, factors: &factors }, Target::Input { x, to: dx });
+            let mut target = Target::Input { x, to: dx };
             // SAFETY: the caller's.
-            unsafe { first.pull::<V>(&incoming, work_g, bands, &mut target, weights, &mut ahead) };
+            unsafe {
+                match between {
+                    Some((du, factors)) => {
+                        let g = (du.as_ptr().add(self.i * image), plan.c);
+                        let incoming = Incoming { g, z, factors };
+                        first.pull::<V, _>(&incoming, work_g, bands, &mut target, weights, &mut ahead);
+                    }
+                    None => {
+                        let factors = pass.factors(item.index, self.i);
+                        let incoming = Incoming { g: pass.node_grad(d, item.node), z, factors: &factors };
+                        first.pull::<V, _>(&incoming, work_g, bands, &mut target, weights, &mut ahead);
+                    }
+                }
+            }
         }
     }
 
     /// Of a separable convolution, what its second half passed back.
-    fn between(&self, k: usize) -> Option<&'a (Scratch<R>, Vec<R>)> {
+    fn between(&self, k: usize) -> Option<&'a (Scratch<R::Kept>, Vec<R>)> {
         let convs = &self.plan.convs;
         convs[k].second.as_ref()?;
         self.between.get(convs[..k].iter().filter(|conv| conv.second.is_some()).count())
     }
-    /// What convolution `k` reads for image `i`: gradient and value. `d` are the gradients of that image's nodes.
-    fn reads(&self, k: usize, i: usize, d: *const R) -> [Image<R>; 2] {
-        let (pass, item) = (self.pass, &self.plan.convs[k].item);
-        let of = |all: &[R]| (all.as_ptr().wrapping_add(i * pass.cell.sizes.node()), self.plan.c);
-        let g = self.between(k).map_or(pass.node_grad(d, item.node), |(du, _)| of(du));
-        [g, of(pass.kept.values[item.value])]
+    /// What convolution `k` reads for image `i`, gradient and value, and then `others`, so many shares at a time. `d` are
+    /// the gradients of that image's nodes.
+    fn reads(
+        &self,
+        k: usize,
+        i: usize,
+        d: *const R,
+        others: impl IntoIterator<Item = Image<R>>,
+        shares: usize,
+    ) -> Ahead {
+        let (pass, plan, item) = (self.pass, self.plan, &self.plan.convs[k].item);
+        let (c, pixels) = (plan.c, plan.out[0] * plan.out[1]);
+        let of = |all: &[R::Kept]| (all.as_ptr().wrapping_add(i * pass.cell.sizes.node()), c, c);
+        let dense = |(from, step): Image<R>| (from, step, c);
+        let z = [of(pass.kept.values[item.value])];
+        let ahead = match self.between(k) {
+            Some((du, _)) => Ahead::new([of(du)], pixels, shares),
+            None => Ahead::new([pass.node_grad(d, item.node)].map(dense), pixels, shares),
+        };
+        ahead.and(z).and(others.into_iter().map(dense))
     }
     /// What follows on convolution `k`: the next one, or the first of the next image.
-    fn ahead(&self, k: usize, d: *const R, dx: *const R) -> Ahead<R> {
+    fn ahead(&self, k: usize, d: *const R, dx: *const R) -> Ahead {
         let (pass, plan) = (self.pass, self.plan);
-        let (c, pixels) = (plan.c, plan.out[0] * plan.out[1]);
-        let dense = |(from, step): Image<R>| (from, step, c);
         let shares = plan.convs[k].first.pull_fetches(self.sums.is_some());
         if k + 1 < plan.convs.len() {
-            return Ahead::new(self.reads(k + 1, self.i, d).map(dense), pixels, shares);
+            return self.reads(k + 1, self.i, d, [], shares);
         }
         if self.next >= pass.cell.sizes.n {
             return Ahead::nothing();
         }
         let further = (self.next - self.i) * pass.cell.sizes.node();
-        let [g, z] = self.reads(0, self.next, d.wrapping_add(further * pass.cell.spec.nodes));
+        let d = d.wrapping_add(further * pass.cell.spec.nodes);
         let x = state(pass.cell, pass.kept.y, plan.from, self.next);
-        let images = [g, z, x, (dx.wrapping_add(further), c)];
         let same = plan.size == plan.out;
-        let count = 2 + usize::from(same) + usize::from(same && self.out.is_some());
-        Ahead::new(images.map(dense).into_iter().take(count), pixels, shares)
+        let count = usize::from(same) + usize::from(same && self.out.is_some());
+        let others = [x, (dx.wrapping_add(further), plan.c)];
+        self.reads(0, self.next, d, others.into_iter().take(count), shares)
     }
 
     /// dx += the gradients of stride-2 skips
@@ -215,7 +237,8 @@ impl<'a, R: Real> PullFirst<'a, R> {
             for (y, k) in (0..oh).flat_map(|y| [(y, 0), (y, 1)]) {
                 // SAFETY: the caller's; pixel (2 y + k, k) and every second one after it exist.
                 unsafe {
-                    let (dz, row) = (self.work.bands.dz(), self.work.row.as_mut_ptr());
+                    let (row, (dz, right, pairs)) =
+                        (self.work.row.as_mut_ptr(), self.work.bands.parts());
                     if k == 0 {
                         incoming.read::<V>(y * ow, ow, c, dz);
                     }
@@ -227,9 +250,9 @@ impl<'a, R: Real> PullFirst<'a, R> {
                     if let Some((sums, places)) = &mut self.sums {
                         let [my, mx] = plan.x_pad.margin;
                         let from = self.work.x.as_ptr().add(plan.x_pad.at(my + 2 * y + k, mx + k));
-                        let pair = Pair { a: (dz, c), b: (from, 2 * c), pixels: ow };
+                        let b = operands::<V>((from, 2 * c), c, ow, right);
                         let sum = &mut places[plan.convs.len() + at].split(sums)[k];
-                        outer::<V>(pair, [c / 2, c], sum.as_mut_ptr());
+                        outer::<V>(Pair { a: (dz, c), b, pixels: ow }, [c / 2, c], sum.as_mut_ptr(), pairs);
                     }
                 }
             }
@@ -246,7 +269,8 @@ impl<'a, R: Real> PullFirst<'a, R> {
         let c = plan.c;
         for pool in &plan.pools {
             let value = &pass.kept.values[pool.item.value][self.i * image..][..image];
-            let (mut images, mut factors) = (vec![(value.as_ptr(), c)], vec![R::ZERO; c]);
+            let (mut images, mut factors) = (Images::new(), vec![R::ZERO; c]);
+            images.push_kept((value.as_ptr(), c));
             let mut constant = vec![R::ZERO; c];
             let alike = |i: &&super::spec::Item| i.kind == pool.item.kind;
             for item in pass.cell.spec.reading(plan.from).filter(alike) {

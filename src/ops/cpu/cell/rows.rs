@@ -3,7 +3,7 @@
 //!
 //! A pixel is `c` elements, a whole number of vectors. Rows are read from padded copies, so no tap needs a test.
 
-use crate::device::simd::Vector;
+use crate::device::simd::{Stored, Vector};
 
 /// Pixels whose sums are in registers together. Rows are computed in whole blocks, so sources and targets have room
 /// for a last one.
@@ -36,24 +36,24 @@ impl Taps {
 /// # Safety
 /// `from` and `out` have the pixels, rounded up; `weights` the taps.
 #[inline(always)]
-pub unsafe fn correlate<V: Vector>(
+pub unsafe fn correlate<V: Vector, T: Stored<V::Elem>>(
     taps: &Taps,
     weights: *const V::Elem,
     from: *const V::Elem,
-    out: *mut V::Elem,
+    out: *mut T,
     pixels: usize,
 ) {
     // SAFETY: the caller's.
     unsafe {
         match (taps.slides(), pixels > BLOCK / 2) {
-            (Some((3, 1)), true) => slide::<V, 3, 1, 8>(taps, weights, from, out, pixels),
-            (Some((3, 1)), false) => slide::<V, 3, 1, 4>(taps, weights, from, out, pixels),
-            (Some((3, 2)), true) => slide::<V, 3, 2, 8>(taps, weights, from, out, pixels),
-            (Some((3, 2)), false) => slide::<V, 3, 2, 4>(taps, weights, from, out, pixels),
-            (Some((5, 1)), true) => slide::<V, 5, 1, 8>(taps, weights, from, out, pixels),
-            (Some((5, 1)), false) => slide::<V, 5, 1, 4>(taps, weights, from, out, pixels),
-            (Some((5, 2)), true) => slide::<V, 5, 2, 8>(taps, weights, from, out, pixels),
-            (Some((5, 2)), false) => slide::<V, 5, 2, 4>(taps, weights, from, out, pixels),
+            (Some((3, 1)), true) => slide::<V, T, 3, 1, 8>(taps, weights, from, out, pixels),
+            (Some((3, 1)), false) => slide::<V, T, 3, 1, 4>(taps, weights, from, out, pixels),
+            (Some((3, 2)), true) => slide::<V, T, 3, 2, 8>(taps, weights, from, out, pixels),
+            (Some((3, 2)), false) => slide::<V, T, 3, 2, 4>(taps, weights, from, out, pixels),
+            (Some((5, 1)), true) => slide::<V, T, 5, 1, 8>(taps, weights, from, out, pixels),
+            (Some((5, 1)), false) => slide::<V, T, 5, 1, 4>(taps, weights, from, out, pixels),
+            (Some((5, 2)), true) => slide::<V, T, 5, 2, 8>(taps, weights, from, out, pixels),
+            (Some((5, 2)), false) => slide::<V, T, 5, 2, 4>(taps, weights, from, out, pixels),
             _ => {
                 for r in (0..taps.c).step_by(V::LANES) {
                     for p in (0..pixels).step_by(BLOCK) {
@@ -84,20 +84,20 @@ unsafe fn add_tap<V: Vector>(sum: &mut [V; BLOCK], from: *const V::Elem, stride:
 /// # Safety
 /// `out` has `B` pixels `step` apart.
 #[inline(always)]
-unsafe fn put<V: Vector, const B: usize>(sum: [V; B], out: *mut V::Elem, step: usize) {
+unsafe fn put<V: Vector, T: Stored<V::Elem>, const B: usize>(sum: [V; B], out: *mut T, step: usize) {
     for (b, sum) in sum.into_iter().enumerate() {
         // SAFETY: the caller's.
-        unsafe { sum.store(out.add(b * step)) };
+        unsafe { T::store(sum, out.add(b * step)) };
     }
 }
 
 /// [`correlate`] with a `K` x `K` kernel of dilation `D` at stride 1: each vector loaded serves the taps of its row.
 #[inline(always)]
-unsafe fn slide<V: Vector, const K: usize, const D: usize, const B: usize>(
+unsafe fn slide<V: Vector, T: Stored<V::Elem>, const K: usize, const D: usize, const B: usize>(
     taps: &Taps,
     weights: *const V::Elem,
     from: *const V::Elem,
-    out: *mut V::Elem,
+    out: *mut T,
     pixels: usize,
 ) {
     let c = taps.c;

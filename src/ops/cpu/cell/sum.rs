@@ -2,7 +2,7 @@
 
 use super::pixels::add_to;
 use crate::device::real::Real;
-use crate::device::simd::{Kernel, Vector, prefetch};
+use crate::device::simd::{Kernel, Stored, Vector, prefetch};
 use std::mem::MaybeUninit;
 
 /// Elements of one block: what a sweep leaves stays in the first-level cache for the next one.
@@ -13,11 +13,42 @@ const AHEAD: usize = 512;
 /// An image that is read: its first element and elements from one pixel to the next.
 pub type Image<R> = (*const R, usize);
 
+/// Images that are read together: kept values, then numbers as they are.
+pub struct Images<R: Real> {
+    kept: Vec<Image<R::Kept>>,
+    plain: Vec<Image<R>>,
+}
+
+impl<R: Real> Images<R> {
+    pub fn new() -> Self {
+        Self { kept: vec![], plain: vec![] }
+    }
+    /// Kept values come before all others, unless they are the same.
+    pub fn push_kept(&mut self, (from, step): Image<R::Kept>) {
+        match Stored::plain(from) {
+            Some(from) => self.plain.push((from, step)),
+            None => self.kept.push((from, step)),
+        }
+    }
+    pub fn push(&mut self, image: Image<R>) {
+        self.plain.push(image);
+    }
+    pub fn len(&self) -> usize {
+        self.kept.len() + self.plain.len()
+    }
+    /// Puts what is kept before what is not, as the images are, unless they are the same.
+    pub fn sort<T>(terms: &mut [T], kept: impl Fn(&T) -> bool) {
+        if !R::Kept::is_plain() {
+            terms.sort_by_key(|term| !kept(term));
+        }
+    }
+}
+
 /// `out[pixel][c] = constant[c] + sum over terms of factors[term][c] * image[pixel][c]`.
 ///
 /// The pointers must be valid for the pixels, and the lanes divide `constant`'s length.
-pub struct Sum<'a, R> {
-    pub images: &'a [Image<R>],
+pub struct Sum<'a, R: Real> {
+    pub images: &'a Images<R>,
     pub factors: &'a [R],
     pub constant: &'a [R],
     pub out: (*mut R, usize),
@@ -34,18 +65,20 @@ impl<R: Real> Kernel<R> for Sum<'_, R> {
             let pixels = block.min(self.pixels - start);
             let out = (self.out.0.wrapping_add(start * self.out.1), self.out.1);
             let between = if c <= BLOCK { (near.as_mut_ptr().cast(), c) } else { out };
+            let (kept, count) = (self.images.kept.len(), self.images.len());
             let mut k = 0;
-            while k == 0 || k < self.images.len() {
-                let left = self.images.len() - k;
+            while k == 0 || k < count {
+                let left = if k < kept { kept - k } else { count - k };
                 let terms = [8, 4, 1, 0].into_iter().find(|&n| n <= left).unwrap_or(0);
-                let to = if terms == left { out } else { between };
+                let to = if k + terms == count { out } else { between };
                 // SAFETY: the contract of the type.
                 unsafe {
-                    match terms {
-                        8 => self.sweep::<V, 8>(k, start, pixels, between, to),
-                        4 => self.sweep::<V, 4>(k, start, pixels, between, to),
-                        1 => self.sweep::<V, 1>(k, start, pixels, between, to),
-                        _ => self.sweep::<V, 0>(k, start, pixels, between, to),
+                    if k < kept {
+                        let images = &self.images.kept[k..][..terms];
+                        self.some::<V, R::Kept>(images, k, (start, pixels), between, to);
+                    } else {
+                        let images = &self.images.plain[k - kept..][..terms];
+                        self.some::<V, R>(images, k, (start, pixels), between, to);
                     }
                 }
                 k += terms.max(1);
@@ -55,24 +88,44 @@ impl<R: Real> Kernel<R> for Sum<'_, R> {
 }
 
 impl<R: Real> Sum<'_, R> {
-    /// `to` = terms `k..k + N` and what was there before them: the constant, or the sum `between` two sweeps.
+    /// `to` = terms from `k` on, of `images`, and what was there before them: the constant, or the sum `between` two
+    /// sweeps.
     #[inline(always)]
-    unsafe fn sweep<V: Vector<Elem = R>, const N: usize>(
+    unsafe fn some<V: Vector<Elem = R>, T: Stored<R>>(
         &self,
+        images: &[Image<T>],
         k: usize,
-        start: usize,
-        pixels: usize,
+        pixels: (usize, usize),
+        between: (*mut R, usize),
+        to: (*mut R, usize),
+    ) {
+        // SAFETY: the caller's.
+        unsafe {
+            match images.len() {
+                8 => self.sweep::<V, T, 8>(images, k, pixels, between, to),
+                4 => self.sweep::<V, T, 4>(images, k, pixels, between, to),
+                1 => self.sweep::<V, T, 1>(images, k, pixels, between, to),
+                _ => self.sweep::<V, T, 0>(images, k, pixels, between, to),
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn sweep<V: Vector<Elem = R>, T: Stored<R>, const N: usize>(
+        &self,
+        images: &[Image<T>],
+        k: usize,
+        (start, pixels): (usize, usize),
         between: (*mut R, usize),
         to: (*mut R, usize),
     ) {
         let c = self.constant.len();
         // SAFETY: the caller's.
         unsafe {
-            let mut from = [(to.0.cast_const(), 0); N];
-            for (i, from) in from.iter_mut().enumerate() {
-                let (image, step) = self.images[k + i];
-                *from = (image.add(start * step), step);
-            }
+            let from: [Image<T>; N] = std::array::from_fn(|i| {
+                let (image, step) = images[i];
+                (image.add(start * step), step)
+            });
             for p in 0..pixels {
                 for r in (0..c).step_by(V::LANES) {
                     let before = between.0.add(p * between.1 + r).cast_const();
@@ -80,7 +133,7 @@ impl<R: Real> Sum<'_, R> {
                     for (i, (from, step)) in from.iter().enumerate() {
                         let factor = V::load(self.factors.as_ptr().add((k + i) * c + r));
                         prefetch(from.wrapping_add(p * step + r + AHEAD), V::LANES);
-                        sum = V::load(from.add(p * step + r)).fma(factor, sum);
+                        sum = T::load::<V>(from.add(p * step + r)).fma(factor, sum);
                     }
                     sum.store(to.0.add(p * to.1 + r));
                 }
@@ -93,9 +146,9 @@ impl<R: Real> Sum<'_, R> {
 /// last term's the sums of g.
 ///
 /// The pointers must be valid for the pixels, and the lanes divide `c`.
-pub struct Products<'a, R> {
+pub struct Products<'a, R: Real> {
     pub g: Image<R>,
-    pub images: &'a [Image<R>],
+    pub images: &'a Images<R>,
     pub shifts: &'a [R],
     pub c: usize,
     pub pixels: usize,
@@ -110,13 +163,16 @@ impl<R: Real> Kernel<R> for Products<'_, R> {
         let block = (BLOCK / self.c).max(1);
         for start in (0..self.pixels).step_by(block) {
             let pixels = block.min(self.pixels - start);
+            let kept = self.images.kept.len();
             // SAFETY: the contract of the type.
             unsafe {
-                for k in (0..self.images.len()).step_by(2) {
-                    match self.images.len() - k {
-                        1 => self.sweep::<V, 1>(k, start, pixels),
-                        _ => self.sweep::<V, 2>(k, start, pixels),
-                    }
+                for k in (0..kept).step_by(2) {
+                    let images = &self.images.kept[k..kept.min(k + 2)];
+                    self.some::<V, R::Kept>(images, k, start, pixels);
+                }
+                for k in (0..self.images.plain.len()).step_by(2) {
+                    let images = &self.images.plain[k..self.images.plain.len().min(k + 2)];
+                    self.some::<V, R>(images, kept + k, start, pixels);
                 }
                 self.plain::<V>(start, pixels);
             }
@@ -126,56 +182,64 @@ impl<R: Real> Kernel<R> for Products<'_, R> {
 
 impl<R: Real> Products<'_, R> {
     #[inline(always)]
-    unsafe fn sweep<V: Vector<Elem = R>, const N: usize>(&mut self, k: usize, start: usize, pixels: usize) {
+    unsafe fn some<V: Vector<Elem = R>, T: Stored<R>>(
+        &mut self,
+        images: &[Image<T>],
+        k: usize,
+        start: usize,
+        pixels: usize,
+    ) {
         // SAFETY: the caller's.
         unsafe {
-            match N {
-                1 => stretches!(V, self.c, Self::one(self, k, start, pixels)),
-                _ => stretches!(V, self.c, Self::two(self, k, start, pixels)),
+            match images.len() {
+                1 => stretches!(V, self.c, Self::one<T>(self, images, k, start, pixels)),
+                _ => stretches!(V, self.c, Self::two<T>(self, images, k, start, pixels)),
             }
         }
     }
     #[inline(always)]
-    unsafe fn one<V: Vector<Elem = R>, const P: usize>(
+    unsafe fn one<V: Vector<Elem = R>, const P: usize, T: Stored<R>>(
         &mut self,
+        images: &[Image<T>],
         k: usize,
         start: usize,
         pixels: usize,
         r: usize,
     ) {
         // SAFETY: the caller's.
-        unsafe { self.terms::<V, P, 1>(k, start, pixels, r) }
+        unsafe { self.terms::<V, T, P, 1>(images, k, (start, pixels), r) }
     }
     #[inline(always)]
-    unsafe fn two<V: Vector<Elem = R>, const P: usize>(
+    unsafe fn two<V: Vector<Elem = R>, const P: usize, T: Stored<R>>(
         &mut self,
+        images: &[Image<T>],
         k: usize,
         start: usize,
         pixels: usize,
         r: usize,
     ) {
         // SAFETY: the caller's.
-        unsafe { self.terms::<V, P, 2>(k, start, pixels, r) }
+        unsafe { self.terms::<V, T, P, 2>(images, k, (start, pixels), r) }
     }
 
-    /// Channels `r..` of terms `k..k + N`.
+    /// Channels `r..` of terms `k..k + N`, of `images`.
     #[inline(always)]
-    unsafe fn terms<V: Vector<Elem = R>, const P: usize, const N: usize>(
+    unsafe fn terms<V: Vector<Elem = R>, T: Stored<R>, const P: usize, const N: usize>(
         &mut self,
+        images: &[Image<T>],
         k: usize,
-        start: usize,
-        pixels: usize,
+        (start, pixels): (usize, usize),
         r: usize,
     ) {
         let mut sum = [[V::zero(); N]; P];
-        let (mut shift, mut from) = ([V::zero(); N], [(self.g.0, 0); N]);
         // SAFETY: the caller's.
         unsafe {
-            for i in 0..N {
-                let (image, step) = self.images[k + i];
-                from[i] = (image.add(start * step + r), step);
-                shift[i] = V::load(self.shifts.as_ptr().add((k + i) * self.c + r));
-            }
+            let from: [Image<T>; N] = std::array::from_fn(|i| {
+                let (image, step) = images[i];
+                (image.add(start * step + r), step)
+            });
+            let shift: [V; N] =
+                std::array::from_fn(|i| V::load(self.shifts.as_ptr().add((k + i) * self.c + r)));
             let g = self.g.0.add(start * self.g.1 + r);
             for first in (0..pixels).step_by(P) {
                 for (part, sum) in sum.iter_mut().enumerate().take(pixels - first) {
@@ -184,7 +248,7 @@ impl<R: Real> Products<'_, R> {
                     for i in 0..N {
                         let at = from[i].0.wrapping_add(p * from[i].1);
                         prefetch(at.wrapping_add(AHEAD), V::LANES);
-                        sum[i] = g.fma(V::load(at).sub(shift[i]), sum[i]);
+                        sum[i] = g.fma(T::load::<V>(at).sub(shift[i]), sum[i]);
                     }
                 }
             }

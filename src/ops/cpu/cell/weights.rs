@@ -53,8 +53,13 @@ impl Place {
 }
 
 /// Elements that a gradient of a cell needs while it runs, what a thread needs for one image not counted; `weight`
-/// gives the elements of a weight tensor.
-pub fn gradient_scratch(spec: &Spec, sizes: &Sizes, weight: impl Fn(usize) -> usize, wanted: bool) -> usize {
+/// gives the elements of a weight tensor; values are kept lean or not.
+pub fn gradient_scratch(
+    spec: &Spec,
+    sizes: &Sizes,
+    weight: impl Fn(usize) -> usize,
+    (wanted, lean): (bool, bool),
+) -> usize {
     let (node, n) = (sizes.n * sizes.node(), sizes.n);
     let parts = if wanted { n.div_ceil(n.div_ceil(PARTS)) } else { 0 };
     let of_state = |from: usize| {
@@ -65,7 +70,7 @@ pub fn gradient_scratch(spec: &Spec, sizes: &Sizes, weight: impl Fn(usize) -> us
             }
             betweens += usize::from(matches!(item.kind, Kind::TwoConvs(_))) * node;
         }
-        betweens + parts * halves[0].max(halves[1])
+        betweens.div_ceil(1 + usize::from(lean)) + parts * halves[0].max(halves[1])
     };
     spec.nodes * node + (0..2 + spec.nodes).map(of_state).max().unwrap_or(0)
 }

@@ -193,7 +193,7 @@ impl<R: Real> Pass<'_, R> {
     }
 
     /// What comes after some rows of image `i`, whose part of the gradient is `dx`.
-    fn ahead(&self, i: usize, rows: &Range<usize>, dx: Option<*const R>) -> Ahead<R> {
+    fn ahead(&self, i: usize, rows: &Range<usize>, dx: Option<*const R>) -> Ahead {
         let (sizes, pixels) = (self.sizes, rows.len() * self.sizes.out()[1]);
         let c = sizes.output;
         let at = (i * sizes.pixels() + rows.end * sizes.out()[1]) * c;
