@@ -346,6 +346,11 @@ pub fn lanes_dividing<R: Real>(isa: Isa, size: usize) -> usize {
     all.into_iter().find(|&lanes| size.is_multiple_of(lanes)).unwrap_or(1)
 }
 
+/// [`Vector::DEPTH`] of the vectors that [`dispatch_exactly`] takes.
+pub fn operand_depth<R: Real>(isa: Isa, lanes: usize) -> usize {
+    if R::BF16 && isa.of::<R>() != Isa::Plain && lanes > 1 { 2 } else { 1 }
+}
+
 /// [`dispatch_for`] with exactly the `lanes` that [`lanes_dividing`] gave.
 #[inline]
 pub fn dispatch_exactly<R: Real, K: Kernel<R>>(isa: Isa, lanes: usize, kernel: K) -> K::Output {

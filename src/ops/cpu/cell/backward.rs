@@ -214,7 +214,7 @@ impl<R: Real> Pass<'_, R> {
     ) {
         let cell = self.cell;
         for (k, nodes) in cell.sizes.groups::<R>(cell.spec, from).iter().enumerate() {
-            let plan = StatePlan::new(cell.spec, &cell.sizes, from, (nodes, k == 0), &cell.weights);
+            let plan = StatePlan::new(cell.spec, &cell.sizes, from, (nodes, k == 0), &cell.weights, true);
             self.pull_group(&plan, k == 0, out.as_deref_mut(), weights.as_deref_mut(), affine);
         }
     }
@@ -275,9 +275,9 @@ impl<R: Real> Pass<'_, R> {
         let pooled = if plan.pools.is_empty() { 0 } else { self.cell.sizes.node() };
         Work {
             bands: Bands::new(plan.size, plan.out, plan.c),
-            x: plan.x_pad.scratch(),
-            z: plan.z_pad.scratch(),
-            g: plan.g_pad.scratch(),
+            x: plan.x(),
+            z: plan.z(),
+            g: plan.g(),
             dx: Scratch::new(image),
             pooled: [Scratch::new(pooled), Scratch::new(pooled)],
             row: Scratch::new(plan.out[1] * plan.c),

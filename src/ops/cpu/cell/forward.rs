@@ -1,9 +1,8 @@
 //! The forward pass of a cell.
 
 use super::half::{Bands, Keep};
-use super::pad::Norm;
+use super::pad::{Norm, Padded};
 use super::pixels::set_moments;
-use super::product::operands;
 use super::plan::{StatePlan, lanes};
 use super::pools::dense;
 use super::spec::Item;
@@ -33,7 +32,7 @@ pub fn forward<R: Real>(
             sum_node(cell, node, y, stats, values);
         }
         for (k, nodes) in cell.sizes.groups::<R>(cell.spec, from).iter().enumerate() {
-            let plan = StatePlan::new(cell.spec, &cell.sizes, from, (nodes, k == 0), &cell.weights);
+            let plan = StatePlan::new(cell.spec, &cell.sizes, from, (nodes, k == 0), &cell.weights, false);
             first_values(cell, &plan, y, stats, values, indices);
             second_values(cell, &plan, stats, values);
         }
@@ -42,7 +41,7 @@ pub fn forward<R: Real>(
 
 /// Working memory of one thread.
 struct Work<R: Real> {
-    padded: Scratch<R>,
+    padded: Padded<R>,
     bands: Bands<R>,
     dense: Scratch<R>,
     /// For a value that is not kept as it is computed.
@@ -73,7 +72,7 @@ fn first_values<R: Real>(
     let moments: Vec<Vec<R>> = each(
         outs.into_iter().zip(taps_of).collect(),
         || Work {
-            padded: plan.x_pad.scratch(),
+            padded: plan.x(),
             bands: Bands::new(plan.size, plan.out, c),
             dense: Scratch::new(dense),
             room: Scratch::new(room::<R>(cell.sizes.node())),
@@ -131,7 +130,7 @@ impl<R: Real> Kernel<R> for First<'_, R> {
                 }
             }
             if plan.has_relu() {
-                plan.x_pad.fill::<V, _>(x, None, plan.size, work.padded.as_mut_ptr());
+                plan.x_pad.fill::<V, _>(x, None, plan.size, &mut work.padded);
             }
             let shares = plan.convs.iter().map(|conv| conv.first.run_fetches()).sum();
             let mut ahead = Ahead::new(next.map(|(from, step)| (from, step, c)), h * w, shares);
@@ -143,13 +142,12 @@ impl<R: Real> Kernel<R> for First<'_, R> {
             for (reduce, (to, moments)) in plan.reduces.iter().zip(&mut targets) {
                 let mut slot = Slot { to, room: &mut work.room };
                 let numbers = slot.numbers();
-                for (k, half) in reduce.forward.iter().enumerate() {
+                for (k, half) in reduce.halves.iter().enumerate() {
                     for y in 0..out[0] {
                         let [my, mx] = plan.x_pad.margin;
-                        let from = work.padded.as_ptr().add(plan.x_pad.at(my + 2 * y + k, mx + k));
-                        let from = operands::<V>((from, 2 * c), c, out[1], work.bands.parts().1);
+                        let from = work.padded.plain.as_ptr().add(plan.x_pad.at(my + 2 * y + k, mx + k));
                         let to = numbers.as_mut_ptr().add(y * out[1] * c + k * c / 2);
-                        half.times::<V>(from, (to, c), out[1]);
+                        half.times::<V, _>((from, 2 * c), (to, c), out[1]);
                     }
                 }
                 if wanted {
@@ -174,7 +172,7 @@ fn second_values<R: Real>(cell: &Cell<R>, plan: &StatePlan<R>, stats: &mut [R], 
     let (read, known, threads) = (&*values, &*stats, rayon::current_num_threads());
     let moments: Vec<Vec<R>> = each(
         by_image(taken.iter_mut().map(|t| &mut **t), n),
-        || (plan.z_pad.scratch(), Bands::new(plan.out, plan.out, c)),
+        || (plan.z(), Bands::new(plan.out, plan.out, c)),
         |(padded, bands), i, outs| {
             let mut moments = vec![R::ZERO; outs.len() * 3 * c];
             let targets = outs.into_iter().zip(moments.chunks_exact_mut(3 * c));
@@ -202,7 +200,7 @@ struct Second<'a, R: Real> {
     half: &'a super::half::Half<R>,
     x: &'a [R::Kept],
     norm: Norm<'a, R>,
-    padded: &'a mut [R],
+    padded: &'a mut Padded<R>,
     bands: &'a mut Bands<R>,
     z: &'a mut [R::Kept],
     moments: Option<&'a mut [R]>,
@@ -217,7 +215,7 @@ impl<R: Real> Kernel<R> for Second<'_, R> {
         let pad = &self.half.x_pad;
         // SAFETY: `x` and `z` are images of the nodes' size.
         unsafe {
-            pad.fill::<V, _>((self.x.as_ptr(), pad.c), Some(self.norm), self.half.out, self.padded.as_mut_ptr());
+            pad.fill::<V, _>((self.x.as_ptr(), pad.c), Some(self.norm), self.half.out, self.padded);
             self.half.run::<V>(self.padded, self.bands, self.z, self.moments, self.keep, &mut self.ahead);
         }
     }

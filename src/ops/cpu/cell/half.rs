@@ -1,12 +1,12 @@
 //! Relu, depthwise, 1 x 1 of one image: a dilated convolution, or half a separable one. Rows go from the padded input
 //! through the first-level cache to the result; nothing between is kept.
 
-use super::pad::{Pad, before};
+use super::pad::{Pad, Padded, before};
 use super::pixels::{Incoming, Target, add_moments};
 use super::product::{Matrix, Pair, outer};
 use super::rows::{BLOCK, Rows, Taps, correlate, gather, products};
 use crate::device::real::Real;
-use crate::device::simd::{Isa, Stored, Vector, fence};
+use crate::device::simd::{Isa, Stored, Vector, fence, operand_depth};
 use crate::ops::cpu::ahead::Ahead;
 use crate::ops::cpu::scratch::Scratch;
 use crate::ops::window::Window;
@@ -27,10 +27,12 @@ pub struct Half<R: Real> {
     pub x_pad: Pad,
     pub g_pad: Pad,
     taps: Taps,
-    /// Forward, and in reverse order.
-    weights: [Scratch<R>; 2],
-    forward: Matrix<R>,
-    back: Matrix<R>,
+    /// The dilation of the pairs that taps read, if they do.
+    paired: Option<usize>,
+    /// Forward and, for a backward pass, in reverse order.
+    weights: [Scratch<R::Kept>; 2],
+    /// The 1 x 1 convolution; for a backward pass transposed.
+    point: Matrix<R>,
     /// By phase of the input pixel, for strides other than one.
     lists: Vec<List>,
 }
@@ -43,10 +45,10 @@ pub enum Keep {
 }
 
 /// Gradients of the weights, added to: `taps` (tap, c) and `point` (c, c); and the padded input they need.
-pub struct Weights<'a, R> {
+pub struct Weights<'a, R: Real> {
     pub taps: &'a mut [R],
     pub point: &'a mut [R],
-    pub x: &'a [R],
+    pub x: &'a Padded<R>,
 }
 
 /// Working memory of one thread.
@@ -67,14 +69,14 @@ impl<R: Real> Bands<R> {
         let z = Scratch::new(band);
         Self { dz: Scratch::new(band), d: Scratch::new(band), z, row: Scratch::new(row), pairs }
     }
-    /// Room for a band of gradients, for one of what they are multiplied by, and for pairs of both.
-    pub fn parts(&mut self) -> (*mut R::Kept, *mut R::Kept, &mut [R::Kept]) {
-        (self.dz.as_mut_ptr(), self.d.as_mut_ptr(), &mut self.pairs)
+    /// Room for a band of gradients, and for pairs of it and of what it is multiplied by.
+    pub fn parts(&mut self) -> (*mut R::Kept, &mut [R::Kept]) {
+        (self.dz.as_mut_ptr(), &mut self.pairs)
     }
 }
 
 impl<R: Real> Half<R> {
-    /// `depthwise` is (c, 1, kh, kw), `pointwise` (c, c, 1, 1).
+    /// For the forward pass or `back`. `depthwise` is (c, 1, kh, kw), `pointwise` (c, c, 1, 1).
     #[allow(clippy::too_many_arguments)] // two weights, two sizes, two paddings
     pub fn new(
         window: Window,
@@ -82,20 +84,28 @@ impl<R: Real> Half<R> {
         out: [usize; 2],
         vectors: (Isa, usize),
         pads: [Pad; 2],
-        depthwise: &[R],
-        pointwise: &[R],
+        [depthwise, pointwise]: [&[R]; 2],
+        back: bool,
     ) -> Self {
         let [x_pad, g_pad] = pads;
         let (c, taps) = (x_pad.c, window.taps());
+        let steps = [window.dilation[0] * x_pad.row, window.dilation[1] * c];
+        let reads = Taps { kernel: window.kernel, steps, stride: window.stride[1] * c, c };
+        let paired = paired::<R>(&window, vectors);
         let pattern = |flip: bool| {
-            let mut pattern = Scratch::new(taps * c);
+            // taps of a row, two by two if they are paired, with zeros where there is none
+            let (columns, deep) = (window.kernel[1], if paired.is_some() { 2 } else { 1 });
+            let row = columns.next_multiple_of(deep) * c;
+            let mut pattern = Scratch::new(window.kernel[0] * row);
             for (i, to) in pattern.iter_mut().enumerate() {
-                let tap = if flip { taps - 1 - i / c } else { i / c };
-                *to = depthwise[i % c * taps + tap];
+                let (ky, at) = (i / row, i % row);
+                let (kx, ch) = (at / (deep * c) * deep + at % deep, at % (deep * c) / deep);
+                let tap = ky * columns + kx;
+                let tap = if flip { taps.wrapping_sub(1 + tap) } else { tap };
+                *to = if kx < columns { depthwise[ch * taps + tap] } else { R::ZERO }.keep();
             }
             pattern
         };
-        let steps = [window.dilation[0] * x_pad.row, window.dilation[1] * c];
         let lists = if window.stride == [1, 1] { vec![] } else { lists(&window, &g_pad) };
         Self {
             window,
@@ -104,10 +114,13 @@ impl<R: Real> Half<R> {
             out,
             x_pad,
             g_pad,
-            taps: Taps { kernel: window.kernel, steps, stride: window.stride[1] * c, c },
-            weights: [pattern(false), pattern(true)],
-            forward: Matrix::new(c, c, vectors, |k, n| pointwise[n * c + k]),
-            back: Matrix::new(c, c, vectors, |k, n| pointwise[k * c + n]),
+            taps: reads,
+            paired,
+            weights: [pattern(false), if back { pattern(true) } else { Scratch::new(0) }],
+            point: match back {
+                false => Matrix::new(c, c, vectors, |k, n| pointwise[n * c + k]),
+                true => Matrix::new(c, c, vectors, |k, n| pointwise[k * c + n]),
+            },
             lists,
         }
     }
@@ -144,10 +157,11 @@ impl<R: Real> Half<R> {
     #[inline(always)]
     unsafe fn depthwise<V: Vector<Elem = R>>(
         &self,
-        x: *const R,
+        x: &Padded<R>,
         rows: std::ops::Range<usize>,
         d: *mut R::Kept,
     ) {
+        let (x, deep) = x.read(self.paired);
         for (i, y) in rows.enumerate() {
             // SAFETY: the caller's; what a row writes beyond its pixels the next one overwrites.
             unsafe {
@@ -155,7 +169,7 @@ impl<R: Real> Half<R> {
                 correlate::<V, _>(
                     &self.taps,
                     self.weights[0].as_ptr(),
-                    x.add(self.first_tap(y)),
+                    x.add(self.first_tap(y) * deep),
                     to,
                     self.out[1],
                 );
@@ -171,7 +185,7 @@ impl<R: Real> Half<R> {
     #[inline(always)]
     pub unsafe fn run<V: Vector<Elem = R>>(
         &self,
-        x: &[R],
+        x: &Padded<R>,
         bands: &mut Bands<R>,
         z: &mut [R::Kept],
         mut moments: Option<&mut [R]>,
@@ -185,14 +199,14 @@ impl<R: Real> Half<R> {
             // SAFETY: the caller's.
             unsafe {
                 ahead.fetch();
-                self.depthwise::<V>(x.as_ptr(), rows, bands.d.as_mut_ptr());
+                self.depthwise::<V>(x, rows, bands.d.as_mut_ptr());
                 ahead.fetch();
                 let to = z.as_mut_ptr().add(y * w * c);
                 let at = match Stored::plain(to).filter(|_| keep == Keep::Near) {
                     Some(to) => to.cast_mut(),
                     None => bands.z.as_mut_ptr(),
                 };
-                self.forward.times::<V>((bands.d.as_ptr(), c), (at, c), pixels);
+                self.point.times::<V, _>((bands.d.as_ptr(), c), (at, c), pixels);
                 if let Some(moments) = &mut moments {
                     let shift = moments.as_mut_ptr().add(2 * c);
                     if y == 0 {
@@ -200,14 +214,11 @@ impl<R: Real> Half<R> {
                     }
                     add_moments::<V>(at, c, pixels, shift, moments.as_mut_ptr());
                 }
-                match keep {
-                    Keep::Far => (0..pixels * c)
-                        .step_by(V::LANES)
-                        .for_each(|i| V::load(at.add(i)).stream_kept(to.add(i))),
-                    Keep::Near if !R::Kept::is_plain() => (0..pixels * c)
-                        .step_by(V::LANES)
-                        .for_each(|i| V::load(at.add(i)).store_kept(to.add(i))),
-                    Keep::Near => {}
+                if keep == Keep::Far || !R::Kept::is_plain() {
+                    for i in (0..pixels * c).step_by(V::LANES) {
+                        let z = V::load(at.add(i));
+                        if keep == Keep::Far { z.stream_kept(to.add(i)) } else { z.store_kept(to.add(i)) }
+                    }
                 }
             }
         }
@@ -225,7 +236,7 @@ impl<R: Real> Half<R> {
     pub unsafe fn pull<V: Vector<Elem = R>, G: Stored<R>>(
         &self,
         incoming: &Incoming<R, G>,
-        g: &mut [R],
+        g: &mut Padded<R>,
         bands: &mut Bands<R>,
         target: &mut Target<R>,
         mut weights: Option<Weights<R>>,
@@ -241,20 +252,22 @@ impl<R: Real> Half<R> {
                 incoming.read::<V>(y * w, pixels, c, bands.dz.as_mut_ptr());
                 for (i, y) in rows.clone().enumerate() {
                     ahead.fetch();
-                    let to = g.as_mut_ptr().add(g_pad.at(y + g_pad.margin[0], g_pad.margin[1]));
-                    self.back.times::<V>((bands.dz.as_ptr().add(i * w * c), c), (to, c), w);
+                    let to = g.plain.as_mut_ptr().add(g_pad.at(y + g_pad.margin[0], g_pad.margin[1]));
+                    self.point.times::<V, _>((bands.dz.as_ptr().add(i * w * c), c), (to, c), w);
+                    g.pair::<V>(g_pad, y, w, self.paired);
                 }
                 if let Some(weights) = &mut weights {
                     ahead.fetch();
-                    self.depthwise::<V>(weights.x.as_ptr(), rows.clone(), bands.d.as_mut_ptr());
+                    self.depthwise::<V>(weights.x, rows.clone(), bands.d.as_mut_ptr());
                     let pair = Pair { a: (bands.dz.as_ptr(), c), b: (bands.d.as_ptr(), c), pixels };
                     ahead.fetch();
                     outer::<V>(pair, [c, c], weights.point.as_mut_ptr(), &mut bands.pairs);
                     ahead.fetch();
+                    let ((x, deep), (g, _)) = (weights.x.read(self.paired), g.read(self.paired));
                     let rows = Rows {
-                        x: weights.x.as_ptr().add(self.first_tap(y)),
+                        x: x.add(self.first_tap(y) * deep),
                         x_row: self.window.stride[0] * self.x_pad.row,
-                        g: g.as_ptr().add(g_pad.at(y + g_pad.margin[0], g_pad.margin[1])),
+                        g: g.add(g_pad.at(y + g_pad.margin[0], g_pad.margin[1]) * deep),
                         g_row: g_pad.row,
                         count: rows.len(),
                         pixels: w,
@@ -264,7 +277,7 @@ impl<R: Real> Half<R> {
                 let ready = self.ready(rows.end);
                 for y in done..ready {
                     ahead.fetch();
-                    self.input_row::<V>(y, g.as_ptr(), bands.row.as_mut_ptr());
+                    self.input_row::<V>(y, g, bands.row.as_mut_ptr());
                     ahead.fetch();
                     target.take::<V>(y * self.size[1], self.size[1], c, bands.row.as_ptr());
                 }
@@ -284,8 +297,9 @@ impl<R: Real> Half<R> {
     /// # Safety
     /// `g` is the padded gradient, `row` holds a row rounded up to blocks of every phase.
     #[inline(always)]
-    unsafe fn input_row<V: Vector<Elem = R>>(&self, y: usize, g: *const R, row: *mut R) {
+    unsafe fn input_row<V: Vector<Elem = R>>(&self, y: usize, g: &Padded<R>, row: *mut R) {
         let (w, c, pad) = (&self.window, self.c, &self.g_pad);
+        let (g, deep) = g.read(self.paired);
         // SAFETY: the caller's.
         unsafe {
             if w.stride == [1, 1] {
@@ -294,7 +308,7 @@ impl<R: Real> Half<R> {
                 };
                 let taps =
                     Taps { steps: [w.dilation[0] * pad.row, w.dilation[1] * c], stride: c, ..self.taps };
-                let from = g.add(pad.at(first(0, y), first(1, 0)));
+                let from = g.add(pad.at(first(0, y), first(1, 0)) * deep);
                 return correlate::<V, _>(&taps, self.weights[1].as_ptr(), from, row, self.size[1]);
             }
             let [sy, sx] = w.stride;
@@ -308,6 +322,13 @@ impl<R: Real> Half<R> {
             }
         }
     }
+}
+
+/// The dilation of the pairs that a depthwise convolution reads with these vectors, if it does.
+pub fn paired<R: Real>(window: &Window, (isa, lanes): (Isa, usize)) -> Option<usize> {
+    let steps = [0, window.dilation[1]];
+    let slides = Taps { kernel: window.kernel, steps, stride: window.stride[1], c: 1 }.slides();
+    slides.filter(|_| operand_depth::<R>(isa, lanes) == 2).map(|(_, dilation)| dilation)
 }
 
 /// For every phase of an input pixel, padding counted, the taps that reach it: input pixel `i` is `u = i + p = s q + f`,

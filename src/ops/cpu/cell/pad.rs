@@ -2,7 +2,7 @@
 
 use super::rows::BLOCK;
 use crate::device::real::Real;
-use crate::device::simd::{Stored, Vector};
+use crate::device::simd::{Kept, Stored, Vector};
 use crate::ops::cpu::scratch::Scratch;
 use crate::ops::window::Window;
 
@@ -47,10 +47,6 @@ impl Pad {
     pub fn at(&self, y: usize, x: usize) -> usize {
         y * self.row + x * self.c
     }
-    /// Zeroed memory for a copy.
-    pub fn scratch<R: Real>(&self) -> Scratch<R> {
-        Scratch::zeros(self.rows * self.row)
-    }
     /// Copies `max(f(x), 0)` of an image of `size`, `f` from [`Norm`], its pixels `step` apart.
     ///
     /// # Safety
@@ -61,13 +57,20 @@ impl Pad {
         x: (*const T, usize),
         norm: Option<Norm<V::Elem>>,
         size: [usize; 2],
-        to: *mut V::Elem,
+        to: &mut Padded<V::Elem>,
     ) {
+        let rows = to;
+        let to = rows.plain.as_mut_ptr();
         // SAFETY: the caller's.
         unsafe {
             match norm {
                 None => stretches!(V, self.c, Self::fill_with<T>(self, x, None, size, to)),
                 Some(norm) => stretches!(V, self.c, Self::fill_with<T>(self, x, Some(norm), size, to)),
+            }
+            for y in 0..size[0] {
+                for dilation in 1..=2 {
+                    rows.pair::<V>(self, y, size[1], rows.has(dilation).then_some(dilation));
+                }
             }
         }
     }
@@ -78,7 +81,7 @@ impl Pad {
         (x, step): (*const T, usize),
         norm: Option<Norm<V::Elem>>,
         [h, w]: [usize; 2],
-        to: *mut V::Elem,
+        to: *mut Kept<V>,
         r: usize,
     ) {
         // SAFETY: the caller's.
@@ -90,7 +93,59 @@ impl Pad {
                 for p in 0..w {
                     let x: V = T::load(x.add(p * step));
                     let x = norm.map_or(x, |norm| norm.affine(norm.z(x)));
-                    V::zero().max(x).store(to.add(p * self.c)); // in this order NaN stays
+                    V::zero().max(x).store_kept(to.add(p * self.c)); // in this order NaN stays
+                }
+            }
+        }
+    }
+}
+
+/// A padded copy as vectors read it: as it is, and, for operands of two numbers, every pixel with the one a dilation
+/// further.
+pub struct Padded<R: Real> {
+    pub plain: Scratch<R::Kept>,
+    /// For the dilations 1 and 2.
+    pairs: [Scratch<R::Kept>; 2],
+}
+
+impl<R: Real> Padded<R> {
+    /// Zeroed memory for a copy by `pad` and for pairs of the dilations that are `paired`.
+    pub fn new(pad: &Pad, paired: [bool; 2]) -> Self {
+        // a last pixel's pair lies beyond
+        let len = pad.rows * pad.row + 2 * pad.c;
+        Self { plain: Scratch::zeros(len), pairs: paired.map(|p| Scratch::zeros(if p { 2 * len } else { 0 })) }
+    }
+    fn has(&self, dilation: usize) -> bool {
+        !self.pairs[dilation - 1].is_empty()
+    }
+    /// What is read with `paired` operands, and how many numbers each holds.
+    pub fn read(&self, paired: Option<usize>) -> (*const R::Kept, usize) {
+        match paired {
+            Some(dilation) => (self.pairs[dilation - 1].as_ptr(), 2),
+            None => (self.plain.as_ptr(), 1),
+        }
+    }
+    /// Pairs the pixels of row `y` of an image of `width`, for one dilation if there are several.
+    ///
+    /// # Safety
+    /// The copy is by `pad`, `V`'s lanes divide the channels.
+    #[inline(always)]
+    pub unsafe fn pair<V: Vector<Elem = R>>(
+        &mut self,
+        pad: &Pad,
+        y: usize,
+        width: usize,
+        dilation: Option<usize>,
+    ) {
+        if let Some(dilation) = dilation {
+            let pairs = &mut self.pairs[dilation - 1];
+            let start = pad.margin[1].saturating_sub(dilation);
+            let (from, to) = (pad.at(y + pad.margin[0], start), pad.at(y + pad.margin[0], pad.margin[1] + width));
+            for i in (from..to).step_by(V::LANES) {
+                // SAFETY: the caller's.
+                unsafe {
+                    let a = self.plain.as_ptr().add(i);
+                    V::interleave(a, a.add(dilation * pad.c), pairs.as_mut_ptr().add(2 * i));
                 }
             }
         }

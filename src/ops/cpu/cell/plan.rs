@@ -1,7 +1,7 @@
 //! What the passes of a cell work out from shapes and weights alone, state by state.
 
-use super::half::{Half, Keep};
-use super::pad::Pad;
+use super::half::{Half, Keep, paired};
+use super::pad::{Pad, Padded};
 use super::product::Matrix;
 use super::spec::{Item, Kind, Spec};
 use crate::device::real::Real;
@@ -71,11 +71,10 @@ pub struct Conv<R: Real> {
     pub second: Option<Half<R>>,
 }
 
-/// A stride-2 skip: both 1 x 1 convolutions, forward and back.
+/// A stride-2 skip: both 1 x 1 convolutions, for a backward pass transposed.
 pub struct Reduce<R: Real> {
     pub item: Item,
-    pub forward: [Matrix<R>; 2],
-    pub back: [Matrix<R>; 2],
+    pub halves: [Matrix<R>; 2],
 }
 
 /// A pool and, of a maximum, its place among the maxima.
@@ -109,20 +108,23 @@ pub struct StatePlan<R: Real> {
     pub x_pad: Pad,
     pub z_pad: Pad,
     pub g_pad: Pad,
+    /// The dilations, 1 and 2, of which pairs are read of each of them.
+    paired: [[bool; 2]; 3],
     pub pools: Vec<Pool>,
     pub convs: Vec<Conv<R>>,
     pub reduces: Vec<Reduce<R>>,
 }
 
 impl<R: Real> StatePlan<R> {
-    /// Of the candidates on the edges to `nodes`; with the pools, which all nodes share, if told so. `weights` are
-    /// those of all candidates, in order.
+    /// Of the candidates on the edges to `nodes`, for the forward pass or `back`; with the pools, which all nodes share, if
+    /// told so. `weights` are those of all candidates, in order.
     pub fn new(
         spec: &Spec,
         sizes: &Sizes,
         from: usize,
         (nodes, pools): (&[usize], bool),
         weights: &[&[R]],
+        back: bool,
     ) -> Self {
         let items = || spec.reading(from).filter(|i| nodes.contains(&i.node));
         let (c, size, out) = (sizes.c, sizes.of(from), sizes.out);
@@ -138,19 +140,36 @@ impl<R: Real> StatePlan<R> {
         for &item in items() {
             let w = |k: usize| weights[item.weight + k];
             if let [window, rest @ ..] = item.kind.depthwise() {
-                let first = Half::new(*window, size, out, (isa, lanes), [x_pad, g_pad], w(0), w(1));
+                let first = Half::new(*window, size, out, (isa, lanes), [x_pad, g_pad], [w(0), w(1)], back);
                 let second = rest
                     .first()
-                    .map(|window| Half::new(*window, out, out, (isa, lanes), [z_pad, g_pad], w(2), w(3)));
+                    .map(|window| Half::new(*window, out, out, (isa, lanes), [z_pad, g_pad], [w(2), w(3)], back));
                 convs.push(Conv { item, first, second });
             } else if item.kind == Kind::Reduce {
-                let forward = [0, 1].map(|k| Matrix::new(c, c / 2, (isa, lanes), |i, j| w(k)[j * c + i]));
-                let back = [0, 1].map(|k| Matrix::new(c / 2, c, (isa, lanes), |i, j| w(k)[i * c + j]));
-                reduces.push(Reduce { item, forward, back });
+                let halves = [0, 1].map(|k| match back {
+                    false => Matrix::new(c, c / 2, (isa, lanes), |i, j| w(k)[j * c + i]),
+                    true => Matrix::new(c / 2, c, (isa, lanes), |i, j| w(k)[i * c + j]),
+                });
+                reduces.push(Reduce { item, halves });
             }
         }
+        let reads = |windows: &[Window]| {
+            let of = |d: usize| windows.iter().any(|w| paired::<R>(w, (isa, lanes)) == Some(d));
+            [of(1), of(2)]
+        };
+        let paired = [reads(&firsts), reads(&seconds), reads(&[firsts, seconds].concat())];
         let pools = if pools { Pool::of_state(spec, sizes, from) } else { vec![] };
-        Self { isa, lanes, from, c, size, out, x_pad, z_pad, g_pad, pools, convs, reduces }
+        Self { isa, lanes, from, c, size, out, x_pad, z_pad, g_pad, paired, pools, convs, reduces }
+    }
+    /// Memory for copies by `x_pad`, `z_pad` and `g_pad`.
+    pub fn x(&self) -> Padded<R> {
+        Padded::new(&self.x_pad, self.paired[0])
+    }
+    pub fn z(&self) -> Padded<R> {
+        Padded::new(&self.z_pad, self.paired[1])
+    }
+    pub fn g(&self) -> Padded<R> {
+        Padded::new(&self.g_pad, self.paired[2])
     }
     /// Whether anything reads the state through a relu.
     pub fn has_relu(&self) -> bool {

@@ -1,7 +1,8 @@
 //! 1 x 1 convolution of some pixels, and the sums of outer products that make its weights' gradient.
 
+use super::rows::operands;
 use crate::device::real::Real;
-use crate::device::simd::{Isa, Kept, Stored, Vector};
+use crate::device::simd::{Isa, Kept, Stored, Vector, operand_depth};
 use crate::ops::cpu::scratch::Scratch;
 
 /// A matrix `[depth, columns]` in strips of at most two vectors, each strip contiguous, as operands of vectors.
@@ -23,7 +24,7 @@ impl<R: Real> Matrix<R> {
     ) -> Self {
         let mut data = Scratch::new(depth * columns);
         let mut to = data.iter_mut();
-        let deep = if R::BF16 && isa.of::<R>() != Isa::Plain && lanes > 1 { 2 } else { 1 };
+        let deep = operand_depth::<R>(isa, lanes);
         for start in (0..columns).step_by(2 * lanes) {
             for first in (0..depth).step_by(deep) {
                 for n in start..columns.min(start + 2 * lanes) {
@@ -43,10 +44,10 @@ impl<R: Real> Matrix<R> {
     /// # Safety
     /// The pointers are valid for `pixels`; `V` has the lanes of the matrix.
     #[inline(always)]
-    pub unsafe fn times<V: Vector<Elem = R>>(
+    pub unsafe fn times<V: Vector<Elem = R>, T: Stored<R>>(
         &self,
         (a, a_step): (*const R::Kept, usize),
-        (out, out_step): (*mut R, usize),
+        (out, out_step): (*mut T, usize),
         pixels: usize,
     ) {
         debug_assert_eq!(self.lanes, V::LANES);
@@ -75,16 +76,16 @@ impl<R: Real> Matrix<R> {
     }
 }
 
-struct Strip<R: Real> {
+struct Strip<R: Real, T> {
     a: *const R::Kept,
     a_step: usize,
     depth: usize,
     b: *const R::Kept,
-    out: *mut R,
+    out: *mut T,
     out_step: usize,
 }
 
-impl<R: Real> Strip<R> {
+impl<R: Real, T: Stored<R>> Strip<R, T> {
     #[inline(always)]
     unsafe fn run<V: Vector<Elem = R>, const NV: usize>(&self, pixels: usize) {
         let mut p = 0;
@@ -112,9 +113,7 @@ impl<R: Real> Strip<R> {
         unsafe {
             let a = self.a.add(p * self.a_step);
             for k in (0..self.depth).step_by(V::DEPTH) {
-                let b: [V::Operand; NV] = std::array::from_fn(|v| {
-                    V::operand(self.b.add((k * NV + v * V::DEPTH) * V::LANES))
-                });
+                let b = operands::<V, NV>(self.b.add(k * NV * V::LANES), V::DEPTH * V::LANES);
                 for (i, sum) in sum.iter_mut().enumerate() {
                     let x = V::operand_of(a.add(i * self.a_step + k));
                     for (sum, b) in sum.iter_mut().zip(b) {
@@ -124,7 +123,7 @@ impl<R: Real> Strip<R> {
             }
             for (i, sum) in sum.into_iter().enumerate() {
                 for (v, sum) in sum.into_iter().enumerate() {
-                    sum.store(self.out.add((p + i) * self.out_step + v * V::LANES));
+                    T::store(sum, self.out.add((p + i) * self.out_step + v * V::LANES));
                 }
             }
         }
@@ -135,8 +134,7 @@ impl<R: Real> Strip<R> {
     unsafe fn run_held<V: Vector<Elem = R>, const K: usize>(&self, pixels: usize) {
         // SAFETY: the caller's.
         unsafe {
-            let b: [V::Operand; K] =
-                std::array::from_fn(|k| V::operand(self.b.add(k * V::DEPTH * V::LANES)));
+            let b = operands::<V, K>(self.b, V::DEPTH * V::LANES);
             let mut p = 0;
             while p + 8 <= pixels {
                 self.held::<V, 8, K>(p, &b);
@@ -161,7 +159,7 @@ impl<R: Real> Strip<R> {
                 }
             }
             for (i, sum) in sum.into_iter().enumerate() {
-                sum.store(self.out.add((p + i) * self.out_step));
+                T::store(sum, self.out.add((p + i) * self.out_step));
             }
         }
     }
@@ -229,29 +227,6 @@ unsafe fn in_turn<V: Vector>(
     }
 }
 
-/// Pixels as operands of products: themselves if numbers are kept as they are, else copied to `room`.
-///
-/// # Safety
-/// The pointers are valid, `V`'s lanes divide `c`.
-#[inline(always)]
-pub unsafe fn operands<V: Vector>(
-    (from, step): (*const V::Elem, usize),
-    c: usize,
-    pixels: usize,
-    room: *mut Kept<V>,
-) -> (*const Kept<V>, usize) {
-    if Kept::<V>::is_plain() {
-        return (from.cast(), step);
-    }
-    for p in 0..pixels {
-        for r in (0..c).step_by(V::LANES) {
-            // SAFETY: the caller's.
-            unsafe { V::load(from.add(p * step + r)).store_kept(room.add(p * c + r)) };
-        }
-    }
-    (room, c)
-}
-
 #[inline(always)]
 unsafe fn outer_strip<V: Vector, const MR: usize, const NV: usize>(
     pair: Pair<Kept<V>>,
@@ -290,9 +265,8 @@ unsafe fn outer_tile<V: Vector, const MR: usize, const NV: usize>(
     unsafe {
         for p in 0..pair.pixels {
             let a = pair.a.0.add(p * pair.a.1 + i * V::DEPTH);
-            let b: [V::Operand; NV] = std::array::from_fn(|v| {
-                V::operand(pair.b.0.add(p * pair.b.1 + (j + v * V::LANES) * V::DEPTH))
-            });
+            let b =
+                operands::<V, NV>(pair.b.0.add(p * pair.b.1 + j * V::DEPTH), V::LANES * V::DEPTH);
             for (r, acc) in acc.iter_mut().enumerate() {
                 let x = V::operand_of(a.add(r * V::DEPTH));
                 for (acc, b) in acc.iter_mut().zip(b) {

@@ -2,9 +2,10 @@
 
 use super::backward::Pass;
 use super::half::{Bands, Half, Weights};
+use super::pad::Padded;
 use super::pixels::{Incoming, Target, add_open};
 use super::plan::{Conv, StatePlan};
-use super::product::{Pair, operands, outer};
+use super::product::{Pair, outer};
 use super::spec::Kind;
 use super::state;
 use super::sum::{Image, Images, Sum};
@@ -17,9 +18,9 @@ use crate::ops::cpu::scratch::Scratch;
 /// Work on one image of a state, and what its first halves need.
 pub struct Work<R: Real> {
     pub bands: Bands<R>,
-    pub x: Scratch<R>,
-    pub z: Scratch<R>,
-    pub g: Scratch<R>,
+    pub x: Padded<R>,
+    pub z: Padded<R>,
+    pub g: Padded<R>,
     /// The gradient of the state, where it does not go to its place directly.
     pub dx: Scratch<R>,
     /// A pool's gradient, and the same by window.
@@ -55,7 +56,7 @@ impl<R: Real> Kernel<R> for PullSecond<'_, R> {
         // SAFETY: all are images of the nodes' size.
         unsafe {
             let weights = self.weights.map(|[taps, point]| {
-                half.x_pad.fill::<V, _>((value(0).as_ptr(), c), Some(norm), half.out, work.z.as_mut_ptr());
+                half.x_pad.fill::<V, _>((value(0).as_ptr(), c), Some(norm), half.out, &mut work.z);
                 Weights { taps, point, x: &work.z }
             });
             half.pull::<V, _>(&incoming, &mut work.g, &mut work.bands, &mut target, weights, &mut ahead);
@@ -102,7 +103,7 @@ impl<R: Real> Kernel<R> for PullFirst<'_, R> {
             }
             if self.sums.is_some() && plan.has_relu() {
                 let x = state(pass.cell, pass.kept.y, plan.from, self.i);
-                plan.x_pad.fill::<V, _>(x, None, plan.size, self.work.x.as_mut_ptr());
+                plan.x_pad.fill::<V, _>(x, None, plan.size, &mut self.work.x);
             }
             self.convs::<V>(d, dx);
             self.skips::<V>(d, dx);
@@ -151,7 +152,7 @@ impl<'a, R: Real> PullFirst<'a, R> {
             let between = self.between(k);
             let weights = self.sums.as_mut().map(|(sums, places)| {
                 let [taps, point] = places[k].split(sums);
-                Weights { taps, point, x: &self.work.x[..] }
+                Weights { taps, point, x: &self.work.x }
             });
             let (work_g, bands) = (&mut self.work.g, &mut self.work.bands);
             let mut target = Target::Input { x, to: dx };
@@ -237,22 +238,21 @@ impl<'a, R: Real> PullFirst<'a, R> {
             for (y, k) in (0..oh).flat_map(|y| [(y, 0), (y, 1)]) {
                 // SAFETY: the caller's; pixel (2 y + k, k) and every second one after it exist.
                 unsafe {
-                    let (row, (dz, right, pairs)) =
-                        (self.work.row.as_mut_ptr(), self.work.bands.parts());
+                    let (row, (dz, pairs)) = (self.work.row.as_mut_ptr(), self.work.bands.parts());
                     if k == 0 {
                         incoming.read::<V>(y * ow, ow, c, dz);
                     }
                     let dz = dz.cast_const().add(k * c / 2);
-                    reduce.back[k].times::<V>((dz, c), (row, c), ow);
+                    reduce.halves[k].times::<V, _>((dz, c), (row, c), ow);
                     let start = (2 * y + k) * w + k;
                     let x = (x.0.add(start * x.1), 2 * x.1);
                     add_open::<V>(row, x, (dx.add(start * c), 2 * c), c, ow);
                     if let Some((sums, places)) = &mut self.sums {
                         let [my, mx] = plan.x_pad.margin;
-                        let from = self.work.x.as_ptr().add(plan.x_pad.at(my + 2 * y + k, mx + k));
-                        let b = operands::<V>((from, 2 * c), c, ow, right);
+                        let from = self.work.x.plain.as_ptr().add(plan.x_pad.at(my + 2 * y + k, mx + k));
                         let sum = &mut places[plan.convs.len() + at].split(sums)[k];
-                        outer::<V>(Pair { a: (dz, c), b, pixels: ow }, [c / 2, c], sum.as_mut_ptr(), pairs);
+                        let pair = Pair { a: (dz, c), b: (from, 2 * c), pixels: ow };
+                        outer::<V>(pair, [c / 2, c], sum.as_mut_ptr(), pairs);
                     }
                 }
             }

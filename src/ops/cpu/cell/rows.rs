@@ -3,7 +3,7 @@
 //!
 //! A pixel is `c` elements, a whole number of vectors. Rows are read from padded copies, so no tap needs a test.
 
-use crate::device::simd::{Stored, Vector};
+use crate::device::simd::{Kept, Stored, Vector};
 
 /// Pixels whose sums are in registers together. Rows are computed in whole blocks, so sources and targets have room
 /// for a last one.
@@ -21,8 +21,8 @@ pub struct Taps {
 }
 
 impl Taps {
-    /// Whether neighbouring outputs share what they load, in one of the loops written for it.
-    fn slides(&self) -> Option<(usize, usize)> {
+    /// Whether neighbouring outputs share what they load, in one of the loops written for it: kernel and dilation.
+    pub fn slides(&self) -> Option<(usize, usize)> {
         let dilation = self.steps[1] / self.c;
         let known = self.stride == self.c && self.kernel[0] == self.kernel[1];
         (known && matches!(self.kernel[1], 3 | 5) && matches!(dilation, 1 | 2))
@@ -31,29 +31,37 @@ impl Taps {
 }
 
 /// `out[pixel][c] = sum over taps of from[tap + pixel * stride][c] * weights[tap][c]` for `pixels`, rounded up to
-/// whole blocks.
+/// whole blocks. With operands of two numbers, where the taps slide, `from` holds pairs and `weights` pairs of taps.
 ///
 /// # Safety
 /// `from` and `out` have the pixels, rounded up; `weights` the taps.
 #[inline(always)]
 pub unsafe fn correlate<V: Vector, T: Stored<V::Elem>>(
     taps: &Taps,
-    weights: *const V::Elem,
-    from: *const V::Elem,
+    weights: *const Kept<V>,
+    from: *const Kept<V>,
     out: *mut T,
     pixels: usize,
 ) {
     // SAFETY: the caller's.
     unsafe {
-        match (taps.slides(), pixels > BLOCK / 2) {
-            (Some((3, 1)), true) => slide::<V, T, 3, 1, 8>(taps, weights, from, out, pixels),
-            (Some((3, 1)), false) => slide::<V, T, 3, 1, 4>(taps, weights, from, out, pixels),
-            (Some((3, 2)), true) => slide::<V, T, 3, 2, 8>(taps, weights, from, out, pixels),
-            (Some((3, 2)), false) => slide::<V, T, 3, 2, 4>(taps, weights, from, out, pixels),
-            (Some((5, 1)), true) => slide::<V, T, 5, 1, 8>(taps, weights, from, out, pixels),
-            (Some((5, 1)), false) => slide::<V, T, 5, 1, 4>(taps, weights, from, out, pixels),
-            (Some((5, 2)), true) => slide::<V, T, 5, 2, 8>(taps, weights, from, out, pixels),
-            (Some((5, 2)), false) => slide::<V, T, 5, 2, 4>(taps, weights, from, out, pixels),
+        match (taps.slides(), V::DEPTH, pixels > BLOCK / 2) {
+            (Some((3, 1)), 1, true) => slide::<V, T, 3, 3, 1, 8>(taps, weights, from, out, pixels),
+            (Some((3, 1)), 1, false) => slide::<V, T, 3, 3, 1, 4>(taps, weights, from, out, pixels),
+            (Some((3, 2)), 1, true) => slide::<V, T, 3, 3, 2, 8>(taps, weights, from, out, pixels),
+            (Some((3, 2)), 1, false) => slide::<V, T, 3, 3, 2, 4>(taps, weights, from, out, pixels),
+            (Some((5, 1)), 1, true) => slide::<V, T, 5, 5, 1, 8>(taps, weights, from, out, pixels),
+            (Some((5, 1)), 1, false) => slide::<V, T, 5, 5, 1, 4>(taps, weights, from, out, pixels),
+            (Some((5, 2)), 1, true) => slide::<V, T, 5, 5, 2, 8>(taps, weights, from, out, pixels),
+            (Some((5, 2)), 1, false) => slide::<V, T, 5, 5, 2, 4>(taps, weights, from, out, pixels),
+            (Some((3, 1)), _, true) => slide::<V, T, 3, 2, 2, 8>(taps, weights, from, out, pixels),
+            (Some((3, 1)), _, false) => slide::<V, T, 3, 2, 2, 4>(taps, weights, from, out, pixels),
+            (Some((3, 2)), _, true) => slide::<V, T, 3, 2, 4, 8>(taps, weights, from, out, pixels),
+            (Some((3, 2)), _, false) => slide::<V, T, 3, 2, 4, 4>(taps, weights, from, out, pixels),
+            (Some((5, 1)), _, true) => slide::<V, T, 5, 3, 2, 8>(taps, weights, from, out, pixels),
+            (Some((5, 1)), _, false) => slide::<V, T, 5, 3, 2, 4>(taps, weights, from, out, pixels),
+            (Some((5, 2)), _, true) => slide::<V, T, 5, 3, 4, 8>(taps, weights, from, out, pixels),
+            (Some((5, 2)), _, false) => slide::<V, T, 5, 3, 4, 4>(taps, weights, from, out, pixels),
             _ => {
                 for r in (0..taps.c).step_by(V::LANES) {
                     for p in (0..pixels).step_by(BLOCK) {
@@ -61,7 +69,7 @@ pub unsafe fn correlate<V: Vector, T: Stored<V::Elem>>(
                         for k in 0..taps.kernel[0] * taps.kernel[1] {
                             let at = k / taps.kernel[1] * taps.steps[0] + k % taps.kernel[1] * taps.steps[1];
                             let (from, w) = (from.add(at + p * taps.stride + r), weights.add(k * taps.c + r));
-                            add_tap::<V>(&mut sum, from, taps.stride, V::load(w));
+                            add_tap::<V>(&mut sum, from, taps.stride, V::load_kept(w));
                         }
                         put(sum, out.add(p * taps.c + r), taps.c);
                     }
@@ -74,10 +82,26 @@ pub unsafe fn correlate<V: Vector, T: Stored<V::Elem>>(
 /// # Safety
 /// `from` has a block of pixels `stride` apart.
 #[inline(always)]
-unsafe fn add_tap<V: Vector>(sum: &mut [V; BLOCK], from: *const V::Elem, stride: usize, weight: V) {
+unsafe fn add_tap<V: Vector>(sum: &mut [V; BLOCK], from: *const Kept<V>, stride: usize, weight: V) {
     for (b, sum) in sum.iter_mut().enumerate() {
         // SAFETY: the caller's.
-        *sum = unsafe { V::load(from.add(b * stride)) }.fma(weight, *sum);
+        *sum = unsafe { V::load_kept(from.add(b * stride)) }.fma(weight, *sum);
+    }
+}
+
+/// `N` operands, so many elements from one to the next.
+///
+/// # Safety
+/// They exist.
+#[inline(always)]
+pub unsafe fn operands<V: Vector, const N: usize>(from: *const Kept<V>, step: usize) -> [V::Operand; N] {
+    // SAFETY: the caller's. In a loop, since vector instructions in a closure may stay function calls.
+    unsafe {
+        let mut all = [V::operand(from); N];
+        for (i, operand) in all.iter_mut().enumerate().skip(1) {
+            *operand = V::operand(from.add(i * step));
+        }
+        all
     }
 }
 
@@ -91,12 +115,20 @@ unsafe fn put<V: Vector, T: Stored<V::Elem>, const B: usize>(sum: [V; B], out: *
     }
 }
 
-/// [`correlate`] with a `K` x `K` kernel of dilation `D` at stride 1: each vector loaded serves the taps of its row.
+/// [`correlate`] with `KY` rows of `K` operands `D` pixels apart at stride 1: each operand loaded serves the taps of its
+/// row.
 #[inline(always)]
-unsafe fn slide<V: Vector, T: Stored<V::Elem>, const K: usize, const D: usize, const B: usize>(
+unsafe fn slide<
+    V: Vector,
+    T: Stored<V::Elem>,
+    const KY: usize,
+    const K: usize,
+    const D: usize,
+    const B: usize,
+>(
     taps: &Taps,
-    weights: *const V::Elem,
-    from: *const V::Elem,
+    weights: *const Kept<V>,
+    from: *const Kept<V>,
     out: *mut T,
     pixels: usize,
 ) {
@@ -106,19 +138,17 @@ unsafe fn slide<V: Vector, T: Stored<V::Elem>, const K: usize, const D: usize, c
             let mut sum = [V::zero(); B];
             // SAFETY: the caller's.
             unsafe {
-                for ky in 0..K {
-                    let mut w = [V::zero(); K];
-                    for (k, w) in w.iter_mut().enumerate() {
-                        *w = V::load(weights.add((ky * K + k) * c + r));
-                    }
-                    let from = from.add(ky * taps.steps[0] + p * c + r);
-                    // pixels a dilation apart see each other's taps
+                for ky in 0..KY {
+                    let w = operands::<V, K>(weights.add((ky * K * c + r) * V::DEPTH), c * V::DEPTH);
+                    let from = from.add((ky * taps.steps[0] + p * c + r) * V::DEPTH);
+                    // pixels so far apart see each other's taps
                     for q in 0..D {
                         for j in 0..B / D + K - 1 {
-                            let x = V::load(from.add((D * j + q) * c));
+                            let x = V::operand(from.add((D * j + q) * c * V::DEPTH));
                             for k in 0..K {
                                 if j >= k && j - k < B / D {
-                                    sum[D * (j - k) + q] = x.fma(w[k], sum[D * (j - k) + q]);
+                                    let sum = &mut sum[D * (j - k) + q];
+                                    *sum = sum.product(x, w[k]);
                                 }
                             }
                         }
@@ -139,8 +169,8 @@ unsafe fn slide<V: Vector, T: Stored<V::Elem>, const K: usize, const D: usize, c
 pub unsafe fn gather<V: Vector>(
     list: &[(usize, usize)],
     c: usize,
-    weights: *const V::Elem,
-    from: *const V::Elem,
+    weights: *const Kept<V>,
+    from: *const Kept<V>,
     (out, out_step): (*mut V::Elem, usize),
     pixels: usize,
 ) {
@@ -150,7 +180,8 @@ pub unsafe fn gather<V: Vector>(
             // SAFETY: the caller's.
             unsafe {
                 for &(offset, k) in list {
-                    add_tap::<V>(&mut sum, from.add(offset + p * c + r), c, V::load(weights.add(k * c + r)));
+                    let weight = V::load_kept(weights.add(k * c + r));
+                    add_tap::<V>(&mut sum, from.add(offset + p * c + r), c, weight);
                 }
                 put(sum, out.add(p * out_step + r), out_step);
             }
@@ -160,22 +191,23 @@ pub unsafe fn gather<V: Vector>(
 
 /// Rows of a padded copy and of a padded gradient, both ready for a window's first tap at its first output.
 #[derive(Clone, Copy)]
-pub struct Rows<R> {
-    pub x: *const R,
+pub struct Rows<T> {
+    pub x: *const T,
     /// Elements from one output row's first tap to the next one's.
     pub x_row: usize,
-    pub g: *const R,
+    pub g: *const T,
     pub g_row: usize,
     pub count: usize,
     pub pixels: usize,
 }
 
-/// `sums[tap][c] += sum over pixels of x[tap + pixel * stride][c] * g[pixel][c]`.
+/// `sums[tap][c] += sum over pixels of x[tap + pixel * stride][c] * g[pixel][c]`. Both are pairs where [`correlate`]'s
+/// are.
 ///
 /// # Safety
 /// The pointers are valid for the rows, their pixels rounded up to whole blocks; `g` is zero beyond the last pixel.
 #[inline(always)]
-pub unsafe fn products<V: Vector>(taps: &Taps, rows: &Rows<V::Elem>, sums: *mut V::Elem) {
+pub unsafe fn products<V: Vector>(taps: &Taps, rows: &Rows<Kept<V>>, sums: *mut V::Elem) {
     // SAFETY: the caller's.
     unsafe {
         match taps.slides() {
@@ -196,7 +228,13 @@ pub unsafe fn products<V: Vector>(taps: &Taps, rows: &Rows<V::Elem>, sums: *mut 
 }
 
 #[inline(always)]
-unsafe fn tap_product<V: Vector>(taps: &Taps, rows: &Rows<V::Elem>, at: usize, r: usize, sum: *mut V::Elem) {
+unsafe fn tap_product<V: Vector>(
+    taps: &Taps,
+    rows: &Rows<Kept<V>>,
+    at: usize,
+    r: usize,
+    sum: *mut V::Elem,
+) {
     let mut sums = [V::zero(); 4];
     for y in 0..rows.count {
         // SAFETY: `products`'.
@@ -204,8 +242,8 @@ unsafe fn tap_product<V: Vector>(taps: &Taps, rows: &Rows<V::Elem>, at: usize, r
             let (x, g) = (rows.x.add(y * rows.x_row + at), rows.g.add(y * rows.g_row + r));
             for p in (0..rows.pixels).step_by(4) {
                 for (b, sum) in sums.iter_mut().enumerate() {
-                    let x = V::load(x.add((p + b) * taps.stride));
-                    *sum = x.fma(V::load(g.add((p + b) * taps.c)), *sum);
+                    let x = V::load_kept(x.add((p + b) * taps.stride));
+                    *sum = x.fma(V::load_kept(g.add((p + b) * taps.c)), *sum);
                 }
             }
         }
@@ -218,7 +256,7 @@ unsafe fn tap_product<V: Vector>(taps: &Taps, rows: &Rows<V::Elem>, at: usize, r
 #[inline(always)]
 unsafe fn sliding_products<V: Vector, const KY: usize, const K: usize, const D: usize>(
     taps: &Taps,
-    rows: &Rows<V::Elem>,
+    rows: &Rows<Kept<V>>,
     sums: *mut V::Elem,
 ) {
     let c = taps.c;
@@ -228,10 +266,11 @@ unsafe fn sliding_products<V: Vector, const KY: usize, const K: usize, const D: 
             for y in 0..rows.count {
                 // SAFETY: `products`'.
                 unsafe {
-                    let x = rows.x.add(y * rows.x_row + first * taps.steps[0] + r);
-                    let g = rows.g.add(y * rows.g_row + r);
+                    let x = rows.x.add((y * rows.x_row + first * taps.steps[0] + r) * V::DEPTH);
+                    let g = rows.g.add((y * rows.g_row + r) * V::DEPTH);
                     for p in (0..rows.pixels).step_by(BLOCK) {
-                        block::<V, KY, K, D>(x.add(p * c), taps.steps[0], g.add(p * c), c, &mut sum);
+                        let (x, g) = (x.add(p * c * V::DEPTH), g.add(p * c * V::DEPTH));
+                        block::<V, KY, K, D>(x, taps.steps[0], g, c, &mut sum);
                     }
                 }
             }
@@ -246,28 +285,26 @@ unsafe fn sliding_products<V: Vector, const KY: usize, const K: usize, const D: 
     }
 }
 
+/// Pixels `D` apart are an operand together where operands hold two.
 #[inline(always)]
 unsafe fn block<V: Vector, const KY: usize, const K: usize, const D: usize>(
-    x: *const V::Elem,
+    x: *const Kept<V>,
     x_row: usize,
-    g: *const V::Elem,
+    g: *const Kept<V>,
     c: usize,
     sum: &mut [[V; K]; KY],
 ) {
-    let mut d = [V::zero(); BLOCK];
-    // SAFETY: a block of pixels and the taps it sees.
+    // SAFETY: a block of pixels and the taps it sees; of pairs only those of every second pixel are used.
     unsafe {
-        for (b, d) in d.iter_mut().enumerate() {
-            *d = V::load(g.add(b * c));
-        }
+        let d = operands::<V, BLOCK>(g, c * V::DEPTH);
         for (ky, sum) in sum.iter_mut().enumerate() {
-            let x = x.add(ky * x_row);
+            let x = x.add(ky * x_row * V::DEPTH);
             for q in 0..D {
-                for j in 0..BLOCK / D + K - 1 {
-                    let x = V::load(x.add((D * j + q) * c));
+                for j in 0..BLOCK / D + K - V::DEPTH {
+                    let x = V::operand(x.add((D * j + q) * c * V::DEPTH));
                     for k in 0..K {
-                        if j >= k && j - k < BLOCK / D {
-                            sum[k] = x.fma(d[D * (j - k) + q], sum[k]);
+                        if j >= k && j - k < BLOCK / D && (j - k) % V::DEPTH == 0 {
+                            sum[k] = sum[k].product(x, d[D * (j - k) + q]);
                         }
                     }
                 }

@@ -238,8 +238,10 @@ impl<R: Real> Products<'_, R> {
                 let (image, step) = images[i];
                 (image.add(start * step + r), step)
             });
-            let shift: [V; N] =
-                std::array::from_fn(|i| V::load(self.shifts.as_ptr().add((k + i) * self.c + r)));
+            let mut shift = [V::zero(); N];
+            for (i, shift) in shift.iter_mut().enumerate() {
+                *shift = V::load(self.shifts.as_ptr().add((k + i) * self.c + r));
+            }
             let g = self.g.0.add(start * self.g.1 + r);
             for first in (0..pixels).step_by(P) {
                 for (part, sum) in sum.iter_mut().enumerate().take(pixels - first) {
