@@ -1,5 +1,6 @@
 //! Whole steps: of a search, architecture step and then weight step; and of training the network of DARTS_V2, with the
-//! auxiliary head and with paths dropped. `cargo bench --bench step [-- [PART OF A NAME] [--json]]`.
+//! auxiliary head and with paths dropped; each in f32 and, but for the exact order, with what cells keep in bf16.
+//! `cargo bench --bench step [-- [NAME, OR PART OF NAMES] [--json]]`.
 //!
 //! Every case runs in a process of its own, so that its peak of resident memory is its own. Printed are the median and
 //! the fastest of the steps after the first, in seconds, that peak, and the arithmetic and bytes that the operations
@@ -68,7 +69,8 @@ fn batch(n: usize, size: usize, seed: u64) -> Batch {
 
 fn searcher(case: Case) -> Searcher {
     let [channels, cells, ..] = case.size;
-    let net = CnnSupernet::new(&CnnConfig { channels, cells, lean: case.lean, ..Default::default() }).expect("supernet");
+    let net = CnnSupernet::new(&CnnConfig { channels, cells, lean: case.lean, ..Default::default() })
+        .expect("supernet");
     Searcher::new(Box::new(net), Hyper::default(), 2, DType::F32).expect("searcher")
 }
 
@@ -173,8 +175,10 @@ fn main() {
         return;
     }
     let wanted = args.iter().find(|a| !a.starts_with("--") && a.parse::<usize>().is_err());
+    let whole = wanted.is_some_and(|part| Case::all().any(|case| case.name() == *part));
     for (index, case) in Case::all().enumerate() {
-        if wanted.is_some_and(|part| !case.name().contains(part)) {
+        let name = case.name();
+        if wanted.is_some_and(|part| if whole { name != *part } else { !name.contains(part) }) {
             continue;
         }
         let result = measure(index, steps.unwrap_or(case.steps()));

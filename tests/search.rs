@@ -8,6 +8,8 @@
 mod bad_data;
 #[path = "search/bad_input.rs"]
 mod bad_input;
+#[path = "search/bf16.rs"]
+mod bf16;
 #[path = "search/learning.rs"]
 mod learning;
 #[path = "search/outputs.rs"]

@@ -8,6 +8,7 @@ mod objective;
 #[path = "common/program.rs"]
 mod program;
 
+use oche::device::simd::{Isa, has_bf16, isa};
 use oche::run::safetensors_read;
 use oche::space::{genotype, zoo};
 use program::{Ended, listing, one_line, rows, run, stopped};
@@ -134,6 +135,16 @@ fn stopped_and_resumed_is_the_same_as_in_one_go() {
         assert_eq!(status.signal(), Some(9));
         train_well(dir, &format!("--resume {out}"));
         assert_same(&dir.join("whole"), &dir.join(&out));
+    }
+    if has_bf16() && isa() == Isa::Avx512 {
+        let flags = flags.replace("--channels 2", "--channels 8") + " --device cpu";
+        train_well(dir, &format!("{flags} --out exact"));
+        let flags = format!("{flags} --precision bf16");
+        train_well(dir, &format!("{flags} --out bf16 --threads 1"));
+        train_well(dir, &format!("{flags} --out bf16-limited --max-steps 8"));
+        train_well(dir, "--resume bf16-limited --max-steps 0");
+        assert_same(&dir.join("bf16"), &dir.join("bf16-limited"));
+        assert!(essence(&dir.join("bf16")) != essence(&dir.join("exact")));
     }
     let flags = format!("{flags} --out left");
     let (status, said) = stopped(TRAIN, dir, &flags, ("left", 7), "-INT").expect("stopped in the middle");
@@ -319,7 +330,7 @@ fn mistakes_are_one_sentence_and_change_nothing() {
         ("--data folder --data-dir set", &["data.valid_portion", "no test images", "0.1"]),
         ("--config mine.toml", &["mine.toml, line 3: train.schedule", "did you mean step?"]),
         ("--device cuda:99", &["device: "]),
-        ("--precision bf16 --device cpu", &["run.precision", "CUDA"]),
+        ("--precision bf8 --device cpu", &["run.precision", "\"bf8\" is not known"]),
         ("--chanels 4", &["--chanels", "--channels"]),
         ("--resume nowhere", &["nowhere is not the folder of a run"]),
     ] {

@@ -108,6 +108,9 @@ struct SupernetArgs {
     /// Fused operations or one by one
     #[arg(long, value_enum, default_value_t = Fusion::On)]
     fusion: Fusion,
+    /// What cells keep on a CPU; bf16 needs AVX-512 BF16 to be searched with, and --fusion on
+    #[arg(long, value_enum, default_value_t = Kept::F32)]
+    precision: Kept,
     /// Memory that a search may take, such as 900MB or 1.5GB: cells are recomputed until it is enough
     #[arg(long, default_value = "none")]
     memory_budget: String,
@@ -153,6 +156,21 @@ struct CasesArgs {
 enum Fusion {
     On,
     Off,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Kept {
+    F32,
+    Bf16,
+}
+
+impl Kept {
+    fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+        }
+    }
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -245,8 +263,12 @@ fn inspect_supernet(args: &SupernetArgs) -> Result<bool> {
         space: Space::published(args.nodes, &candidates)?,
         classes: args.classes,
         fused: args.fusion == Fusion::On,
+        lean: args.precision == Kept::Bf16,
         ..CnnConfig::default()
     };
+    if config.lean && !config.fused {
+        return Err(Error::config("--precision", "bf16 is of fused cells; take --fusion on, or f32"));
+    }
     if args.batch_size < 2 {
         return Err(Error::config("--batch-size", "must be at least 2"));
     }
@@ -256,12 +278,20 @@ fn inspect_supernet(args: &SupernetArgs) -> Result<bool> {
     println!("weights         {}", net.layout().count);
     println!("alphas          {alphas}");
     println!("batch norms     {}", net.norms().len());
-    println!("\na search step of batch {} at {size} x {size} pixels, f32:", args.batch_size);
+    println!(
+        "\na search step of batch {} at {size} x {size} pixels, {}:",
+        args.batch_size,
+        args.precision.name()
+    );
     println!(
         "{:<8} {:>6} {:>11} {:>9} {:>9} {:>11} {:>12}  cells",
         "order", "passes", "operations", "GFLOP", "GB moved", "tensors MB", "process MB"
     );
     for (name, order) in [("first", Order::First), ("second", Order::Second), ("exact", Order::Exact)] {
+        if config.lean && order == Order::Exact {
+            println!("{name:<8} computes with dual numbers, which are f32");
+            continue;
+        }
         let image = [size, size, config.image_channels];
         print_step(
             name,

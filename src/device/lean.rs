@@ -127,3 +127,77 @@ impl Stored<Lean> for bf16 {
         None
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::simd::{Isa, Kernel, dispatch_for};
+
+    /// Numbers of many sizes, halfway between two of bf16 and not, and none.
+    fn numbers(seed: u32) -> Vec<f32> {
+        let mut all: Vec<f32> = (0..61u32)
+            .map(|i| {
+                let bits = (i + 7 * seed).wrapping_mul(2_654_435_761) ^ seed << 13;
+                f32::from_bits(0x3c00_0000 + (bits & 0x07ff_8fff) + (bits & 1) * 0x8000_0000)
+            })
+            .collect();
+        all.extend([0.0, f32::INFINITY, f32::NAN]);
+        all
+    }
+
+    /// What every vector of a slice keeps, and loads of it; the slice with another in turn; and sums of products.
+    struct All<'a>([&'a [f32]; 2]);
+    impl Kernel<Lean> for All<'_> {
+        type Output = (usize, Vec<u16>, Vec<u32>, Vec<u16>, Vec<f32>);
+        #[inline(always)]
+        fn run<V: Vector<Elem = Lean>>(self) -> Self::Output {
+            let [a, b] = self.0.map(|x| x.iter().map(|&x| Lean(x)).collect::<Vec<_>>());
+            let (mut kept, mut zipped) =
+                ([vec![bf16::ZERO; 64], vec![bf16::ZERO; 64]], vec![bf16::ZERO; 128]);
+            let (mut again, mut sums) = (vec![Lean(0.0); 64], vec![Lean(1.0); 64]);
+            // SAFETY: all have as many numbers as whole vectors, or twice as many.
+            unsafe {
+                for i in (0..64).step_by(V::LANES) {
+                    V::load(a.as_ptr().add(i)).store_kept(kept[0].as_mut_ptr().add(i));
+                    V::load(b.as_ptr().add(i)).store_kept(kept[1].as_mut_ptr().add(i));
+                    V::load_kept(kept[0].as_ptr().add(i)).store(again.as_mut_ptr().add(i));
+                    let [x, y] = [0, 1].map(|k: usize| kept[k].as_ptr().add(i));
+                    V::interleave(x, y, zipped.as_mut_ptr().add(2 * i));
+                    // of the finite ones
+                    let (x, y) =
+                        (V::operand_of(kept[1].as_ptr()), V::operand(zipped.as_ptr().add(i * V::DEPTH)));
+                    let sum = V::load(sums.as_ptr().add(i)).product(x, y);
+                    sum.store(sums.as_mut_ptr().add(i));
+                }
+            }
+            let bits = |kept: &[bf16]| kept.iter().map(|x| x.to_bits()).collect();
+            let again = again.iter().map(|x| x.0.to_bits()).collect();
+            (V::DEPTH, bits(&kept[0]), again, bits(&zipped), sums.iter().map(|x| x.0).collect())
+        }
+    }
+
+    #[test]
+    fn vectors_of_every_width_round_as_numbers_do() {
+        let [a, b] = [1, 2].map(numbers);
+        let rounded = |x: &[f32]| -> Vec<bf16> { x.iter().map(|&x| Lean(x).keep()).collect() };
+        let (x, y) = (rounded(&a), rounded(&b));
+        let in_turn: Vec<bf16> = x.iter().zip(&y).flat_map(|(&x, &y)| [x, y]).collect();
+        for (isa, lanes) in Isa::available().into_iter().flat_map(|isa| [1, 4, 8, 16].map(|n| (isa, n))) {
+            let (depth, kept, again, zipped, sums) = dispatch_for(isa, lanes, All([&a, &b]));
+            for i in 0..64 {
+                let same = |got: u16, want: bf16| {
+                    let got = bf16::from_bits(got);
+                    got == want || got.is_nan() && want.is_nan()
+                };
+                assert!(same(kept[i], x[i]), "{isa:?}, {lanes}: {} is kept as {}", a[i], kept[i]);
+                assert_eq!(again[i], u32::from(kept[i]) << 16);
+                assert!(same(zipped[2 * i], in_turn[2 * i]) && same(zipped[2 * i + 1], in_turn[2 * i + 1]));
+                // the operand of a lane is `depth` numbers of those in turn, multiplied by the first ones of b
+                let of = |k: usize| f64::from(in_turn[i * depth + k]) * f64::from(y[k]);
+                let want = 1.0 + (0..depth).map(of).sum::<f64>();
+                let off = (f64::from(sums[i]) - want).abs() / want.abs().max(1.0);
+                assert!(off < 1e-6 || !want.is_finite(), "{isa:?}, {lanes}: {} of {want}", sums[i]);
+            }
+        }
+    }
+}

@@ -299,8 +299,8 @@ pub fn dispatch_widest<R: Real, K: Kernel<R>>(kernel: K) -> K::Output {
         match isa().of::<R>() {
             Isa::Avx512 if R::BF16 => return x86::bf16::<R, R::V512, K>(kernel),
             Isa::Avx512 if R::AVX512 => return x86::avx512::<R, R::V512, K>(kernel),
-            Isa::Avx512 | Isa::Avx2 => return x86::avx2::<R, R::V256, K>(kernel),
-            Isa::Plain => {}
+            Isa::Avx512 | Isa::Avx2 if !R::BF16 => return x86::avx2::<R, R::V256, K>(kernel),
+            _ => {}
         }
     }
     plain::<R, R::Plain, K>(kernel)
@@ -327,9 +327,11 @@ pub fn dispatch_for<R: Real, K: Kernel<R>>(isa: Isa, lanes: usize, kernel: K) ->
                 return x86::avx512::<R, R::V256, K>(kernel);
             }
             Isa::Avx512 if R::AVX512 => return x86::avx512::<R, R::V128, K>(kernel),
-            Isa::Avx512 | Isa::Avx2 if lanes >= R::V256::LANES => return x86::avx2::<R, R::V256, K>(kernel),
-            Isa::Avx512 | Isa::Avx2 => return x86::avx2::<R, R::V128, K>(kernel),
-            Isa::Plain => {}
+            Isa::Avx512 | Isa::Avx2 if !R::BF16 && lanes >= R::V256::LANES => {
+                return x86::avx2::<R, R::V256, K>(kernel);
+            }
+            Isa::Avx512 | Isa::Avx2 if !R::BF16 => return x86::avx2::<R, R::V128, K>(kernel),
+            _ => {}
         }
     }
     let _ = (isa, lanes);

@@ -64,7 +64,9 @@ fn check_bf16(isa: simd::Isa, has_bf16: bool) -> Result<()> {
     match (isa, has_bf16) {
         (simd::Isa::Avx512, true) => Ok(()),
         (_, true) => wrong("bf16 needs the AVX-512 that OCHE_SIMD rules out; unset that, or take f32"),
-        _ => wrong("bf16 needs a CUDA device or a processor with AVX-512 BF16, and here is neither; take f32"),
+        _ => {
+            wrong("bf16 needs a CUDA device or a processor with AVX-512 BF16, and here is neither; take f32")
+        }
     }
 }
 

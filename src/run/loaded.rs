@@ -129,7 +129,16 @@ fn extents(dict: &StateDict) -> Result<NetworkConfig> {
     let cell = |name: &str| name.strip_prefix("cells.")?.split('.').next()?.parse::<usize>().ok();
     let cells = dict.names().filter_map(cell).collect::<HashSet<_>>().len();
     let auxiliary = dict.names().any(|name| name.starts_with("auxiliary_head."));
-    Ok(NetworkConfig { kind, channels: stem / times, cells, classes, image_channels, auxiliary, fused: true, lean: false })
+    Ok(NetworkConfig {
+        kind,
+        channels: stem / times,
+        cells,
+        classes,
+        image_channels,
+        auxiliary,
+        fused: true,
+        lean: false,
+    })
 }
 
 fn dims<const N: usize>(dict: &StateDict, name: &str) -> Result<[usize; N]> {

@@ -237,7 +237,8 @@ fn build(config: &SearchConfig, device: &Device) -> Result<(ImageSet, Searcher)>
 /// Whether cells keep values lean on `device`.
 fn lean(config: &SearchConfig, device: &Device) -> Result<bool> {
     let lean = lean_on(config.precision(), device);
-    let refuse = |what: &str| Err(Error::config("run.precision", format!("bf16 on the CPU {what}; take f32")));
+    let refuse =
+        |what: &str| Err(Error::config("run.precision", format!("bf16 on the CPU {what}; take f32")));
     match (config.search.order, &*config.run.fusion) {
         (Order::Exact, _) if lean => refuse("has no dual numbers, which --order exact computes with"),
         (_, "off") if lean => refuse("is of fused cells, which --fusion off rules out"),

@@ -161,7 +161,8 @@ impl Work for Training {
             if interrupt::requested() {
                 return Ok(None);
             }
-            let batch = self.data.test_batch(chosen, stored_on(self.config.precision(), &self.trainer.device()))?;
+            let batch =
+                self.data.test_batch(chosen, stored_on(self.config.precision(), &self.trainer.device()))?;
             let (mean, more) = self.trainer.evaluate(&batch)?;
             loss += mean * chosen.len() as f64;
             hits.top1 += more.top1;

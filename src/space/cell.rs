@@ -41,13 +41,14 @@ impl Preprocess {
         let second = b.within("preprocess1", |b| Self::Same(ReluConvBn::new(b, inputs[1], c, affine)));
         Ok([first, second])
     }
-    pub fn forward(&self, cx: &mut Context, input: Var) -> Result<Var> {
+    /// As one operation, on the CPU, with products of lean numbers if told so.
+    pub fn forward(&self, cx: &mut Context, input: Var, lean: bool) -> Result<Var> {
         let (weights, norm) = match self {
             Self::Same(layer) => layer.parts(),
             Self::Halve(layer) => layer.parts(),
         };
         if cx.fused {
-            return self.fused(cx, input, &weights, norm);
+            return self.fused(cx, input, &weights, norm, lean);
         }
         let mut state = State::new(input);
         let term = match self {
@@ -57,7 +58,7 @@ impl Preprocess {
         term.normalised(cx)
     }
     /// The same as one operation.
-    fn fused(&self, cx: &mut Context, input: Var, weights: &[usize], norm: Norm) -> Result<Var> {
+    fn fused(&self, cx: &mut Context, input: Var, weights: &[usize], norm: Norm, lean: bool) -> Result<Var> {
         let mut ins = vec![input];
         ins.extend(weights.iter().chain(norm.affine().iter().flatten()).map(|&w| cx.weights[w]));
         let given = cx.mode == NormMode::Running;
@@ -65,10 +66,8 @@ impl Preprocess {
             let stats = Norm::running(&[norm], cx)?;
             ins.push(cx.tape.constant(stats.reshape([3, stats.shape().last()])));
         }
-        let y = cx.tape.apply(
-            ReluConvNorm { halve: matches!(self, Self::Halve(_)), affine: !norm.is_plain(), given },
-            &ins,
-        )?;
+        let (halve, lean) = (matches!(self, Self::Halve(_)), lean && cx.tape.value(input).cuda().is_none());
+        let y = cx.tape.apply(ReluConvNorm { halve, affine: !norm.is_plain(), given, lean }, &ins)?;
         let (stats, shape) = (cx.tape.saved(y, 0).clone(), cx.tape.shape(y));
         Norm::observe(&[norm], cx, &stats, shape.count() / shape.last())?;
         Ok(y)
@@ -185,7 +184,8 @@ impl SearchCell {
     /// The concatenated nodes. `mix` holds the candidates' weights, (edges, most candidates).
     pub fn forward(&self, cx: &mut Context, inputs: [Var; 2], mix: Var) -> Result<Var> {
         let [first, second] = &self.preprocess;
-        let inputs = [first.forward(cx, inputs[0])?, second.forward(cx, inputs[1])?];
+        let lean = self.fused.as_ref().is_some_and(|fused| fused.lean);
+        let inputs = [first.forward(cx, inputs[0], lean)?, second.forward(cx, inputs[1], lean)?];
         if let (true, Some(fused)) = (cx.fused, &self.fused) {
             return fused.forward(cx, inputs, mix);
         }

@@ -115,7 +115,8 @@ impl CnnSupernet {
         for layer in 0..*count {
             let reduction = is_reduction(layer, *count);
             c *= if reduction { 2 } else { 1 };
-            let shape = CellShape { inputs, channels: c, nodes, reduction, after_reduction, lean: config.lean };
+            let shape =
+                CellShape { inputs, channels: c, nodes, reduction, after_reduction, lean: config.lean };
             let (first, kind) = (b.params(), usize::from(reduction));
             let candidates = space.edges(CELLS[kind]);
             let cell = b.within(format!("cells.{layer}"), |b| SearchCell::new(b, shape, candidates))?;

@@ -143,7 +143,8 @@ impl FoundCell {
     /// The concatenated nodes. `drop` holds a factor for each path of the network and each image, (paths, N).
     pub fn forward(&self, cx: &mut Context, inputs: [Var; 2], drop: Option<&Tensor>) -> Result<Var> {
         let [first, second] = &self.preprocess;
-        let inputs = [first.forward(cx, inputs[0])?, second.forward(cx, inputs[1])?];
+        let lean = self.fused.as_ref().is_some_and(|fused| fused.lean);
+        let inputs = [first.forward(cx, inputs[0], lean)?, second.forward(cx, inputs[1], lean)?];
         if let (true, Some(fused)) = (cx.fused, &self.fused) {
             let nodes = fused.forward(cx, inputs, drop)?;
             return self.joined(cx, nodes);

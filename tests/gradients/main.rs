@@ -5,6 +5,7 @@ mod common;
 mod dual;
 mod engine;
 mod fused;
+mod lean;
 mod random;
 mod registry;
 mod segment;

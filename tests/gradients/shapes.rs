@@ -121,8 +121,9 @@ fn windows() {
 
 #[test]
 fn preprocessing() {
-    let [same, halve] = [false, true].map(|halve| ReluConvNorm { halve, affine: false, given: false });
-    let given = ReluConvNorm { halve: false, affine: false, given: true };
+    let [same, halve] =
+        [false, true].map(|halve| ReluConvNorm { halve, affine: false, given: false, lean: false });
+    let given = ReluConvNorm { halve: false, affine: false, given: true, lean: false };
     refused(&same, &[&[2, 4, 4, 3]]);
     refused(&same, &[&[2, 4, 3], &[5, 3, 1, 1]]);
     refused(&same, &[&[2, 4, 4, 3], &[5, 4, 1, 1]]);

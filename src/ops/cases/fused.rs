@@ -47,6 +47,13 @@ pub struct Cell {
 impl Cell {
     /// The case; as its reference if told so.
     pub fn case(&self, reference: bool) -> Case {
+        self.of(reference, false)
+    }
+    /// The case with values kept lean.
+    pub fn lean(&self) -> Case {
+        self.of(false, true).on_host()
+    }
+    fn of(&self, reference: bool, lean: bool) -> Case {
         let Self { x: [n, h, w, c], nodes, reduction, ref chosen, given } = *self;
         let ends = (0..nodes).flat_map(|node| (0..node + 2).map(move |from| (from, node)));
         let mut candidates = vec![];
@@ -60,7 +67,7 @@ impl Cell {
         }
         let weights = 2 * candidates.len();
         let spec = Arc::new(Spec::new(nodes, &candidates, true));
-        let op = MixedCell { given: given && spec.norms > 0, spec, keeps_pools: false, lean: false };
+        let op = MixedCell { given: given && spec.norms > 0, spec, keeps_pools: false, lean };
         let mut inputs =
             vec![any([1, weights]), of([n, h, w, c], Values::Spread), of([n, h, w, c], Values::Spread)];
         for candidate in &candidates {
@@ -95,6 +102,13 @@ pub struct Found {
 impl Found {
     /// The case; as its reference if told so.
     pub fn case(&self, reference: bool) -> Case {
+        self.of(reference, false)
+    }
+    /// The case with values kept lean.
+    pub fn lean(&self) -> Case {
+        self.of(false, true)
+    }
+    fn of(&self, reference: bool, lean: bool) -> Case {
         let Self { x: [n, h, w, c], reduction, ref genes, drop, given } = *self;
         let kind = |from: usize, k: usize| kinds(if reduction && from < 2 { 2 } else { 1 })[k];
         let one = |(i, &[from, k]): (usize, &[usize; 2])| Candidate {
@@ -112,7 +126,7 @@ impl Found {
         }
         inputs.extend(vec![any([c]); 2 * spec.norms]);
         let paths = genes.len() / 2 + 1;
-        let op = FoundCell { drop: drop.then_some(rows), given: given && spec.norms > 0, spec, lean: false };
+        let op = FoundCell { drop: drop.then_some(rows), given: given && spec.norms > 0, spec, lean };
         let case = Case::of(format!("{self:?}, reference {reference}"), inputs, move |tape, ins| {
             let mut ins = ins.to_vec();
             if drop {
@@ -168,8 +182,15 @@ pub struct Preprocess {
 impl Preprocess {
     /// The case; as its reference if told so.
     pub fn case(&self, reference: bool) -> Case {
+        self.of(reference, false)
+    }
+    /// The case with lean numbers.
+    pub fn lean(&self) -> Case {
+        self.of(false, true).on_host()
+    }
+    fn of(&self, reference: bool, lean: bool) -> Case {
         let Self { x, share, halve, affine, given } = *self;
-        let op = ReluConvNorm { halve, affine, given };
+        let op = ReluConvNorm { halve, affine, given, lean };
         let convs = if halve { 2 } else { 1 };
         let mut inputs = vec![of(x, Values::AwayFromZero)];
         inputs.extend(vec![any([share, x[3], 1, 1]); convs]);

@@ -4,16 +4,18 @@
 //! relu(x) nor its gradient goes to memory. Batch statistics are the only places where the images wait for each other.
 
 mod gradient;
+mod lean;
 mod pixels;
 
 pub use gradient::{Gradients, Kept, PARTS, gradient};
 
 use super::ahead::{Ahead, Stream};
+use super::cell::product::Matrix;
 use super::channel::{Moments, apply_part, chunk, expand, part_sums};
 use super::gemm::Packed;
 use super::scratch::Scratch;
 use crate::device::real::Real;
-use crate::device::simd::dispatch_widest;
+use crate::device::simd::{Isa, dispatch_widest};
 use crate::ops::batch_norm::EPSILON;
 use pixels::{Gather, Normalise, Stretches};
 use rayon::prelude::*;
@@ -63,6 +65,11 @@ impl Sizes {
     fn gathered<R: Real>(&self) -> Scratch<R> {
         Scratch::new(self.rows() * self.out()[1] * self.input)
     }
+    /// Room for a block of so many channels as it is kept, if products are lean.
+    fn kept<R: Real>(&self, channels: usize) -> Scratch<R::Kept> {
+        let lean = lean::vectors::<R>(self).is_some();
+        Scratch::new(if lean { (self.rows() * self.out()[1]) * channels } else { 0 })
+    }
     /// The pixels of `x` from the one on that is read after `rows` of image `i`; none where not all are read.
     fn following<R>(&self, x: *const R, i: usize, rows: &Range<usize>) -> Option<Stream<R>> {
         let at = i * self.image() + rows.end * self.out()[1] * self.input;
@@ -93,8 +100,8 @@ pub fn forward<R: Real>(
     affine: Option<(&[R], &[R], &mut [R])>,
 ) {
     let (c, pixels) = (sizes.output, sizes.pixels());
-    let pack = |w: &&[R]| Packed::new(sizes.input, sizes.share(), |i, o| w[o * sizes.input + i]);
-    let by: Vec<Packed<R>> = weights.iter().map(pack).collect();
+    let pack = |w: &&[R]| By::new(sizes, [sizes.input, sizes.share()], |i, o| w[o * sizes.input + i]);
+    let by: Vec<By<R>> = weights.iter().map(pack).collect();
     let (affine, raw) = affine.map_or((None, None), |(gamma, beta, raw)| (Some([gamma, beta]), Some(raw)));
     let (z, y) = match raw {
         Some(raw) => (raw, Some(y)),
@@ -104,9 +111,9 @@ pub fn forward<R: Real>(
         .par_chunks_mut(pixels * c)
         .enumerate()
         .map_init(
-            || sizes.gathered(),
-            |a, (i, y)| {
-                convolve(sizes, (x, i), &by, a, y);
+            || (sizes.gathered(), sizes.kept::<R>(sizes.input)),
+            |room, (i, y)| {
+                convolve(sizes, (x, i), &by, room, y);
                 if given.is_some() { vec![] } else { moments(y, c) }
             },
         )
@@ -127,7 +134,13 @@ pub fn forward<R: Real>(
 }
 
 /// The convolutions of image `i`; `a` is room for a block.
-fn convolve<R: Real>(sizes: &Sizes, (all, i): (&[R], usize), by: &[Packed<R>], a: &mut [R], y: &mut [R]) {
+fn convolve<R: Real>(
+    sizes: &Sizes,
+    (all, i): (&[R], usize),
+    by: &[By<R>],
+    (a, kept): &mut (Scratch<R>, Scratch<R::Kept>),
+    y: &mut [R],
+) {
     let (c, width) = (sizes.output, sizes.out()[1]);
     let x = &all[i * sizes.image()..][..sizes.image()];
     for rows in sizes.blocks() {
@@ -139,7 +152,49 @@ fn convolve<R: Real>(sizes: &Sizes, (all, i): (&[R], usize), by: &[Packed<R>], a
             let to = &mut a[..from.elements()];
             dispatch_widest(Gather { x, from, to });
             let y = &mut y[rows.start * width * c + k * sizes.share()..];
-            by.times_within((a, sizes.input), (y, c), pixels, false, &mut ahead);
+            by.times((a, sizes.input), (y, c), pixels, kept, &mut ahead);
+        }
+    }
+}
+
+/// A convolution's weights, packed for its products.
+enum By<R: Real> {
+    Wide(Packed<R>),
+    Lean { by: Matrix<R>, of: [usize; 2], vectors: (Isa, usize) },
+}
+
+impl<R: Real> By<R> {
+    /// Of `[depth, columns]`, whose element `(k, n)` is `at(k, n)`.
+    fn new(sizes: &Sizes, of: [usize; 2], at: impl Fn(usize, usize) -> R) -> Self {
+        match lean::vectors::<R>(sizes) {
+            Some(vectors) => Self::Lean { by: Matrix::new(of[0], of[1], vectors, at), of, vectors },
+            None => Self::Wide(Packed::new(of[0], of[1], at)),
+        }
+    }
+    /// How often [`Self::times`] asks for what comes next.
+    fn fetches(&self, pixels: usize) -> usize {
+        match self {
+            Self::Wide(by) => by.fetches(pixels),
+            Self::Lean { .. } => pixels.div_ceil(lean::FETCH),
+        }
+    }
+    /// `y = x` times the weights, both so many elements from one pixel to the next; `kept` is room for x.
+    fn times(
+        &self,
+        (x, x_step): (&[R], usize),
+        (y, y_step): (&mut [R], usize),
+        pixels: usize,
+        kept: &mut [R::Kept],
+        ahead: &mut Ahead,
+    ) {
+        match self {
+            Self::Wide(by) => by.times_within((x, x_step), (y, y_step), pixels, false, ahead),
+            &Self::Lean { ref by, of, vectors } => {
+                let kept = &mut kept[..pixels * x_step];
+                lean::Round { from: &x[..pixels * x_step], to: kept }.run_on(vectors);
+                let x = lean::Factor { kept, step: x_step };
+                lean::Times { x, by, of, y, y_step, pixels, ahead }.run_on(vectors);
+            }
         }
     }
 }

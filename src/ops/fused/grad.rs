@@ -58,7 +58,8 @@ impl Op for MixedCellGrad {
         let own = &ins[self.start()..];
         let Ok(sizes) = self.forward.sizes(own) else { return 0 };
         let spec = &self.forward.spec;
-        let pools = if self.forward.keeps_pools { 0 } else { kernel::pools_scratch(spec, &sizes, self.forward.lean) };
+        let pools =
+            if self.forward.keeps_pools { 0 } else { kernel::pools_scratch(spec, &sizes, self.forward.lean) };
         let kinds = (self.weights, self.forward.lean);
         kernel::gradient_scratch(spec, &sizes, |k| own[3 + k].count(), kinds) + pools
     }

@@ -9,7 +9,7 @@
 
 use super::relu_conv_norm_grad::ReluConvNormGrad;
 use crate::error::{Error, Result};
-use crate::on_real;
+use crate::on_kept;
 use crate::ops::channel::{ChannelScale, ChannelShift};
 use crate::ops::concat::Concat;
 use crate::ops::conv::Conv;
@@ -31,6 +31,8 @@ pub struct ReluConvNorm {
     pub affine: bool,
     /// Statistics (3, C) to use instead of the batch's are the last input.
     pub given: bool,
+    /// Compute `f32` as [`Lean`](crate::tensor::Lean) numbers, on the host.
+    pub lean: bool,
 }
 
 impl ReluConvNorm {
@@ -126,7 +128,7 @@ impl Op for ReluConvNorm {
             let (weights, given) = ins[1..].split_at(self.weights());
             return twin::forward(&cuda, sizes, ins[0], weights, given.first().copied(), out);
         }
-        on_real!(out.value.dtype(), R => {
+        on_kept!(out.value.dtype(), self.lean, R => {
             let slices: Vec<&[R]> = ins.iter().map(|x| x.as_slice()).collect();
             let (ins, given) = slices.split_at(self.end());
             let (weights, affine) = ins[1..].split_at(self.weights());

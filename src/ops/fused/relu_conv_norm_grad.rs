@@ -2,7 +2,7 @@
 
 use super::relu_conv_norm::ReluConvNorm;
 use crate::error::{Error, Result};
-use crate::on_real;
+use crate::on_kept;
 use crate::ops::cpu::preprocess as kernel;
 use crate::ops::cuda::preprocess as twin;
 use crate::tape::{Cost, Op, Out, Saved};
@@ -64,7 +64,7 @@ impl Op for ReluConvNormGrad {
             self.forward.host_only()?;
             return twin::gradient(&cuda, self, sizes, ins, out);
         }
-        on_real!(out.value.dtype(), R => {
+        on_kept!(out.value.dtype(), self.forward.lean, R => {
             let slices: Vec<&[R]> = own[1..self.forward.end()].iter().map(|w| w.as_slice()).collect();
             let (weights, affine) = slices.split_at(self.forward.weights());
             let gamma = affine.first().copied();

@@ -1,9 +1,7 @@
 //! Ranges of the settings of a training: one sentence a problem, naming the key.
 
 use super::TrainConfig;
-use super::check::{
-    check_source, fraction, not_negative, one_of, positive, require, within,
-};
+use super::check::{check_source, fraction, not_negative, one_of, positive, require, within};
 use crate::data::{IMAGE_SIZES, SYNTHETIC_IMAGES};
 use crate::error::Result;
 use crate::space::network::NetworkConfig;

@@ -299,7 +299,8 @@ impl<R: Real> Pass<'_, R> {
             return vec![];
         }
         let places = Place::of_seconds(plan);
-        let mut dus: Vec<Scratch<R::Kept>> = seconds.iter().map(|_| Scratch::new(n * cell.sizes.node())).collect();
+        let mut dus: Vec<Scratch<R::Kept>> =
+            seconds.iter().map(|_| Scratch::new(n * cell.sizes.node())).collect();
         let mut parts = Parts::new(weights.is_some(), n, &places);
         let pass = self;
         let sums: Vec<Vec<Vec<R>>> = each(

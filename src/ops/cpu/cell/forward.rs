@@ -161,7 +161,12 @@ impl<R: Real> Kernel<R> for First<'_, R> {
 }
 
 /// Second halves of one state's separable convolutions.
-fn second_values<R: Real>(cell: &Cell<R>, plan: &StatePlan<R>, stats: &mut [R], values: &mut [&mut [R::Kept]]) {
+fn second_values<R: Real>(
+    cell: &Cell<R>,
+    plan: &StatePlan<R>,
+    stats: &mut [R],
+    values: &mut [&mut [R::Kept]],
+) {
     let (n, c, image) = (cell.sizes.n, plan.c, cell.sizes.node());
     let seconds: Vec<_> = plan.convs.iter().filter_map(|k| Some((&k.item, k.second.as_ref()?))).collect();
     if seconds.is_empty() {

@@ -33,7 +33,7 @@ mod pad;
 mod pixels;
 mod plan;
 mod pools;
-mod product;
+pub(super) mod product;
 mod pull;
 mod rows;
 mod spec;

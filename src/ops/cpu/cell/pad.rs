@@ -113,7 +113,10 @@ impl<R: Real> Padded<R> {
     pub fn new(pad: &Pad, paired: [bool; 2]) -> Self {
         // a last pixel's pair lies beyond
         let len = pad.rows * pad.row + 2 * pad.c;
-        Self { plain: Scratch::zeros(len), pairs: paired.map(|p| Scratch::zeros(if p { 2 * len } else { 0 })) }
+        Self {
+            plain: Scratch::zeros(len),
+            pairs: paired.map(|p| Scratch::zeros(if p { 2 * len } else { 0 })),
+        }
     }
     fn has(&self, dilation: usize) -> bool {
         !self.pairs[dilation - 1].is_empty()
@@ -140,7 +143,8 @@ impl<R: Real> Padded<R> {
         if let Some(dilation) = dilation {
             let pairs = &mut self.pairs[dilation - 1];
             let start = pad.margin[1].saturating_sub(dilation);
-            let (from, to) = (pad.at(y + pad.margin[0], start), pad.at(y + pad.margin[0], pad.margin[1] + width));
+            let (from, to) =
+                (pad.at(y + pad.margin[0], start), pad.at(y + pad.margin[0], pad.margin[1] + width));
             for i in (from..to).step_by(V::LANES) {
                 // SAFETY: the caller's.
                 unsafe {

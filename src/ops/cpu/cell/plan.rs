@@ -141,9 +141,9 @@ impl<R: Real> StatePlan<R> {
             let w = |k: usize| weights[item.weight + k];
             if let [window, rest @ ..] = item.kind.depthwise() {
                 let first = Half::new(*window, size, out, (isa, lanes), [x_pad, g_pad], [w(0), w(1)], back);
-                let second = rest
-                    .first()
-                    .map(|window| Half::new(*window, out, out, (isa, lanes), [z_pad, g_pad], [w(2), w(3)], back));
+                let second = rest.first().map(|window| {
+                    Half::new(*window, out, out, (isa, lanes), [z_pad, g_pad], [w(2), w(3)], back)
+                });
                 convs.push(Conv { item, first, second });
             } else if item.kind == Kind::Reduce {
                 let halves = [0, 1].map(|k| match back {

@@ -22,7 +22,8 @@ pub struct Pools<R: Real> {
 /// Elements of [`Pools`], as large as those of `f32`, kept lean or not.
 pub fn pools_scratch(spec: &Spec, sizes: &Sizes, lean: bool) -> usize {
     let size = sizes.n * sizes.node();
-    (spec.pools.len() * size).div_ceil(1 + usize::from(lean)) + (spec.maxima.len() * size).div_ceil(size_of::<f32>())
+    (spec.pools.len() * size).div_ceil(1 + usize::from(lean))
+        + (spec.maxima.len() * size).div_ceil(size_of::<f32>())
 }
 
 impl<R: Real> Pools<R> {

@@ -148,7 +148,11 @@ impl<R: Real, T: Stored<R>> Strip<R, T> {
     }
 
     #[inline(always)]
-    unsafe fn held<V: Vector<Elem = R>, const MR: usize, const K: usize>(&self, p: usize, b: &[V::Operand; K]) {
+    unsafe fn held<V: Vector<Elem = R>, const MR: usize, const K: usize>(
+        &self,
+        p: usize,
+        b: &[V::Operand; K],
+    ) {
         let mut sum = [V::zero(); MR];
         // SAFETY: the caller's.
         unsafe {
@@ -265,8 +269,7 @@ unsafe fn outer_tile<V: Vector, const MR: usize, const NV: usize>(
     unsafe {
         for p in 0..pair.pixels {
             let a = pair.a.0.add(p * pair.a.1 + i * V::DEPTH);
-            let b =
-                operands::<V, NV>(pair.b.0.add(p * pair.b.1 + j * V::DEPTH), V::LANES * V::DEPTH);
+            let b = operands::<V, NV>(pair.b.0.add(p * pair.b.1 + j * V::DEPTH), V::LANES * V::DEPTH);
             for (r, acc) in acc.iter_mut().enumerate() {
                 let x = V::operand_of(a.add(r * V::DEPTH));
                 for (acc, b) in acc.iter_mut().zip(b) {

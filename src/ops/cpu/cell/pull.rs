@@ -11,9 +11,10 @@ use super::state;
 use super::sum::{Image, Images, Sum};
 use super::weights::Place;
 use crate::device::real::Real;
-use crate::device::simd::{Kernel, Vector};
+use crate::device::simd::{Kernel, Stored, Vector};
 use crate::ops::cpu::ahead::Ahead;
 use crate::ops::cpu::scratch::Scratch;
+use std::borrow::Cow;
 
 /// Work on one image of a state, and what its first halves need.
 pub struct Work<R: Real> {
@@ -158,17 +159,23 @@ impl<'a, R: Real> PullFirst<'a, R> {
             let mut target = Target::Input { x, to: dx };
             // SAFETY: the caller's.
             unsafe {
-                match between {
+                let (factors, kept) = match between {
                     Some((du, factors)) => {
-                        let g = (du.as_ptr().add(self.i * image), plan.c);
-                        let incoming = Incoming { g, z, factors };
-                        first.pull::<V, _>(&incoming, work_g, bands, &mut target, weights, &mut ahead);
+                        (Cow::Borrowed(&factors[..]), Some(du.as_ptr().add(self.i * image)))
                     }
-                    None => {
-                        let factors = pass.factors(item.index, self.i);
-                        let incoming = Incoming { g: pass.node_grad(d, item.node), z, factors: &factors };
-                        first.pull::<V, _>(&incoming, work_g, bands, &mut target, weights, &mut ahead);
-                    }
+                    None => (pass.factors(item.index, self.i), None),
+                };
+                let plain = match kept {
+                    Some(du) => Stored::plain(du).map(|du| (du, plan.c)),
+                    None => Some(pass.node_grad(d, item.node)),
+                };
+                // one copy of the loops where both are the same type
+                if let Some(g) = plain {
+                    let incoming = Incoming { g, z, factors: &factors };
+                    first.pull::<V, _>(&incoming, work_g, bands, &mut target, weights, &mut ahead);
+                } else if let Some(du) = kept {
+                    let incoming = Incoming { g: (du, plan.c), z, factors: &factors };
+                    first.pull::<V, _>(&incoming, work_g, bands, &mut target, weights, &mut ahead);
                 }
             }
         }

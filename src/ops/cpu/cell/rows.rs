@@ -228,13 +228,7 @@ pub unsafe fn products<V: Vector>(taps: &Taps, rows: &Rows<Kept<V>>, sums: *mut 
 }
 
 #[inline(always)]
-unsafe fn tap_product<V: Vector>(
-    taps: &Taps,
-    rows: &Rows<Kept<V>>,
-    at: usize,
-    r: usize,
-    sum: *mut V::Elem,
-) {
+unsafe fn tap_product<V: Vector>(taps: &Taps, rows: &Rows<Kept<V>>, at: usize, r: usize, sum: *mut V::Elem) {
     let mut sums = [V::zero(); 4];
     for y in 0..rows.count {
         // SAFETY: `products`'.

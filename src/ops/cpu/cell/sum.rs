@@ -2,7 +2,7 @@
 
 use super::pixels::add_to;
 use crate::device::real::Real;
-use crate::device::simd::{Kernel, Stored, Vector, prefetch};
+use crate::device::simd::{Kernel, Many, Stored, Vector, prefetch};
 use std::mem::MaybeUninit;
 
 /// Elements of one block: what a sweep leaves stays in the first-level cache for the next one.
@@ -126,17 +126,42 @@ impl<R: Real> Sum<'_, R> {
                 let (image, step) = images[i];
                 (image.add(start * step), step)
             });
+            let mut r = 0;
+            while r + 2 * V::LANES <= c {
+                self.columns::<Many<V, 2>, T, N>(&from, k, pixels, between, to, r);
+                r += 2 * V::LANES;
+            }
+            if r < c {
+                self.columns::<V, T, N>(&from, k, pixels, between, to, r);
+            }
+        }
+    }
+
+    /// Channels `r..` of a sweep; what is constant over pixels is in registers.
+    #[inline(always)]
+    unsafe fn columns<V: Vector<Elem = R>, T: Stored<R>, const N: usize>(
+        &self,
+        from: &[Image<T>; N],
+        k: usize,
+        pixels: usize,
+        between: (*mut R, usize),
+        to: (*mut R, usize),
+        r: usize,
+    ) {
+        // SAFETY: the caller's.
+        unsafe {
+            let constant = V::load(self.constant.as_ptr().add(r));
+            let mut factors = [constant; N];
+            for (i, factor) in factors.iter_mut().enumerate() {
+                *factor = V::load(self.factors.as_ptr().add((k + i) * self.constant.len() + r));
+            }
             for p in 0..pixels {
-                for r in (0..c).step_by(V::LANES) {
-                    let before = between.0.add(p * between.1 + r).cast_const();
-                    let mut sum = V::load(if k == 0 { self.constant.as_ptr().add(r) } else { before });
-                    for (i, (from, step)) in from.iter().enumerate() {
-                        let factor = V::load(self.factors.as_ptr().add((k + i) * c + r));
-                        prefetch(from.wrapping_add(p * step + r + AHEAD), V::LANES);
-                        sum = T::load::<V>(from.add(p * step + r)).fma(factor, sum);
-                    }
-                    sum.store(to.0.add(p * to.1 + r));
+                let mut sum = if k == 0 { constant } else { V::load(between.0.add(p * between.1 + r)) };
+                for (&(from, step), factor) in from.iter().zip(factors) {
+                    prefetch(from.wrapping_add(p * step + r + AHEAD), V::LANES);
+                    sum = T::load::<V>(from.add(p * step + r)).fma(factor, sum);
                 }
+                sum.store(to.0.add(p * to.1 + r));
             }
         }
     }

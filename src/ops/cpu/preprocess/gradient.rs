@@ -1,13 +1,13 @@
 //! The gradients: with z normalised, S1 = sum g and S2 = sum g z over the M pixels of a channel, the convolution's
 //! result has the gradient `gamma r (g - S1/M - z S2/M)`, which is made block by block where it is read.
 
-use super::Sizes;
 use super::pixels::{Gather, Open};
+use super::{By, Sizes, lean};
 use crate::device::real::Real;
 use crate::device::simd::dispatch_widest;
 use crate::ops::cpu::ahead::Ahead;
 use crate::ops::cpu::channel::{WithNormalised, apply_part, expand, sums};
-use crate::ops::cpu::gemm::{OuterSum, Packed};
+use crate::ops::cpu::gemm::OuterSum;
 use crate::ops::cpu::scratch::Scratch;
 use rayon::prelude::*;
 use std::ops::Range;
@@ -46,7 +46,7 @@ pub fn gradient<R: Real>(
     g: &[R],
     mut to: Gradients<R>,
 ) {
-    let pack = |w: &&[R]| Packed::new(sizes.share(), sizes.input, |o, i| w[o * sizes.input + i]);
+    let pack = |w: &&[R]| By::new(sizes, [sizes.share(), sizes.input], |o, i| w[o * sizes.input + i]);
     let back = if to.x.is_some() { weights.iter().map(pack).collect() } else { vec![] };
     let outer = OuterSum::new(sizes.share(), sizes.input);
     let factors = factors(sizes, kept, g, to.affine.take());
@@ -122,26 +122,29 @@ fn factors<R: Real>(
     expand(&[&scale, &by_value, &plus])
 }
 
-struct Pass<'a, R> {
+struct Pass<'a, R: Real> {
     sizes: &'a Sizes,
     x: &'a [R],
     value: &'a [R],
     g: &'a [R],
     factors: Vec<Vec<R>>,
     /// The transposed convolutions, if the gradient of x is wanted.
-    back: Vec<Packed<R>>,
+    back: Vec<By<R>>,
     outer: OuterSum<R>,
     /// The weights' gradients are wanted.
     weights: bool,
 }
 
 /// Working memory of one thread, for one block.
-struct Work<R> {
+struct Work<R: Real> {
     dz: Scratch<R>,
     /// relu(x)
     a: Scratch<R>,
     da: Scratch<R>,
     spare: Scratch<R>,
+    /// dz and relu(x) as they are kept, and pairs of them, if products are lean.
+    kept: [Scratch<R::Kept>; 2],
+    pairs: Scratch<R::Kept>,
 }
 
 impl<R: Real> Work<R> {
@@ -152,6 +155,11 @@ impl<R: Real> Work<R> {
             a: sizes.gathered(),
             da: sizes.gathered(),
             spare: pass.outer.spare(),
+            kept: [sizes.output, sizes.input].map(|channels| sizes.kept::<R>(channels)),
+            pairs: match lean::vectors::<R>(sizes) {
+                Some(_) => Scratch::new((sizes.rows() * sizes.out()[1] + 1) * (sizes.share() + sizes.input)),
+                None => Scratch::new(0),
+            },
         }
     }
 }
@@ -176,16 +184,39 @@ impl<R: Real> Pass<'_, R> {
             let pixels = rows.len() * sizes.out()[1];
             self.read(i, &rows, &mut work.dz);
             let mut ahead = self.ahead(i, &rows, dx.as_deref().map(|dx| dx.as_ptr()));
+            let (vectors, len) = (lean::vectors::<R>(sizes), pixels * sizes.output);
+            if let Some(vectors) = vectors {
+                lean::Round { from: &work.dz[..len], to: &mut work.kept[0][..len] }.run_on(vectors);
+            }
             for k in 0..sizes.stride {
-                let (at, dz) = (sizes.read(&rows, k), (&work.dz[k * sizes.share()..], sizes.output));
+                let (at, start) = (sizes.read(&rows, k), k * sizes.share());
+                let dz = (&work.dz[start..], sizes.output);
+                let [dz_kept, a_kept] = &mut work.kept;
                 if let Some(sum) = sums.get_mut(k) {
                     let a = &mut work.a[..at.elements()];
                     dispatch_widest(Gather { x, from: at, to: a });
-                    self.outer.add_within(dz, a, sum, &mut work.spare, &mut ahead);
+                    match vectors {
+                        None => self.outer.add_within(dz, a, sum, &mut work.spare, &mut ahead),
+                        Some(vectors) => {
+                            let a_kept = &mut a_kept[..a.len()];
+                            lean::Round { from: a, to: a_kept }.run_on(vectors);
+                            let [a, b] = [(&dz_kept[start..], sizes.output), (&*a_kept, sizes.input)]
+                                .map(|(kept, step)| lean::Factor { kept, step });
+                            let (of, room) = ([sizes.share(), sizes.input], &mut work.pairs);
+                            lean::Outer { a, b, of, pixels, sum, room }.run_on(vectors);
+                        }
+                    }
                 }
                 if let Some(dx) = dx.as_deref_mut() {
                     let da = &mut work.da[..at.elements()];
-                    self.back[k].times_within(dz, (da, sizes.input), pixels, false, &mut ahead);
+                    match &self.back[k] {
+                        By::Wide(by) => by.times_within(dz, (da, sizes.input), pixels, false, &mut ahead),
+                        &By::Lean { ref by, of, vectors } => {
+                            let x = lean::Factor { kept: &dz_kept[start..], step: sizes.output };
+                            let (y, y_step, ahead) = (&mut *da, sizes.input, &mut ahead);
+                            lean::Times { x, by, of, y, y_step, pixels, ahead }.run_on(vectors);
+                        }
+                    }
                     dispatch_widest(Open { da, x, at, dx, accumulate });
                 }
             }

@@ -1,0 +1,78 @@
+//! Cells whose values are kept as bf16 against the same in double precision.
+
+use super::evaluate;
+use oche::ops::cases::Case;
+use oche::ops::cases::fused::{Cell, Found, Preprocess};
+use oche::tensor::{DType, Tensor};
+
+/// Square root of the sum of squares of a - b by that of b.
+fn distance(a: &Tensor, b: &Tensor) -> f64 {
+    let square = |x: f64| x * x;
+    let off: f64 = a.to_f64().iter().zip(b.to_f64()).map(|(a, b)| square(a - b)).sum();
+    (off / b.to_f64().into_iter().map(square).sum::<f64>().max(1e-30)).sqrt()
+}
+
+/// Largest errors of values and gradients; a value of bf16 has one of 2^-9, a sum over relus more.
+fn errors(lean: &Case, exact: &Case) -> [f64; 2] {
+    let ((y, grads), (z, expected)) = (evaluate(lean, 3, 1, DType::F32), evaluate(exact, 3, 1, DType::F64));
+    let worst = grads.iter().zip(&expected).map(|(a, b)| distance(a, b)).fold(0.0, f64::max);
+    [distance(&y, &z), worst]
+}
+
+fn close(lean: &Case, exact: &Case, what: &str) {
+    let [value, gradient] = errors(lean, exact);
+    println!("{what}: {value:.1e} {gradient:.1e}");
+    assert!(value > 1e-5, "{what}: nothing is rounded, {value:e}");
+    assert!(value < 0.01 && gradient < 0.1, "{what}: value {value:e}, gradient {gradient:e}");
+}
+
+/// Vectors of every width and none, odd rows, more images than parts.
+const SIZES: [[usize; 4]; 7] = [
+    [4, 16, 16, 16],
+    [4, 8, 8, 32],
+    [6, 6, 10, 64],
+    [5, 12, 12, 8],
+    [20, 4, 4, 4],
+    [8, 6, 6, 6],
+    [6, 10, 8, 48],
+];
+
+#[test]
+fn cells() {
+    for x in SIZES {
+        for (reduction, given) in [(false, false), (true, false), (false, true)] {
+            for k in 0..9 {
+                let chosen = vec![vec![k], vec![k, 0]];
+                let cell = Cell { x, nodes: 2, reduction, chosen, given };
+                close(&cell.lean(), &cell.case(true), &format!("{cell:?}"));
+            }
+        }
+    }
+}
+
+#[test]
+fn found_cells() {
+    let genes = vec![[0, 5], [1, 6], [0, 3], [2, 1], [1, 0], [2, 4], [0, 1], [3, 7]];
+    for x in SIZES {
+        for reduction in [false, true] {
+            let cell = Found { x, reduction, genes: genes.clone(), drop: true, given: false };
+            close(&cell.lean(), &cell.case(true), &format!("{cell:?}"));
+        }
+    }
+}
+
+#[test]
+fn preprocessing() {
+    for (x, share) in [
+        ([3, 16, 16, 48], 16),
+        ([17, 8, 8, 64], 32),
+        ([2, 6, 10, 128], 8),
+        ([4, 12, 12, 24], 8),
+        ([3, 64, 6, 16], 24),
+    ] {
+        for (halve, affine) in [(false, false), (true, false), (false, true), (true, true)] {
+            let layer = Preprocess { x, share, halve, affine, given: false };
+            close(&layer.lean(), &layer.case(true), &format!("{layer:?}"));
+        }
+    }
+}
