@@ -21,7 +21,7 @@ const LAYERS: [(&str, &[&str]); 11] = [
 ];
 const SHARED: [&str; 4] = ["error", "suggest", "Error", "Result"];
 /// Macros lie at the root of the crate, wherever they are written.
-const MACROS: [(&str, &str); 2] = [("on_real", "tensor"), ("on_plain", "tensor")];
+const MACROS: [(&str, &str); 3] = [("on_real", "tensor"), ("on_plain", "tensor"), ("on_kept", "tensor")];
 
 const MOST_LINES: usize = 450;
 

@@ -38,7 +38,7 @@ pub trait Brief: Vector<Elem = f32> {
 }
 
 macro_rules! brief {
-    ($name:ident, $raw:ident, $int:ident, $pairs:ident, $load:expr, $widen:ident, $shift:ident, $cast:ident, $narrow:ident,
+    ($name:ident, $pairs:ident, $kept:ident, $bits:ident, $load:expr, $widen:ident, $shift:ident, $cast:ident, $narrow:ident,
      $store:expr, $stream:expr, $splat:ident, $dot:ident, $or:ident, $store_pairs:ident, $load_pairs:ident) => {
         // SAFETY of every call: these run on machines with AVX-512 BF16 only, as `Isa::of` sees to.
         impl Brief for $name {
@@ -49,11 +49,11 @@ macro_rules! brief {
             }
             #[inline(always)]
             unsafe fn store_brief(self, to: *mut bf16) {
-                unsafe { $store(to.cast(), std::mem::transmute($narrow(self.0))) }
+                unsafe { $store(to.cast(), std::mem::transmute::<$kept, $bits>($narrow(self.0))) }
             }
             #[inline(always)]
             unsafe fn stream_brief(self, to: *mut bf16) {
-                unsafe { $stream(to.cast(), std::mem::transmute($narrow(self.0))) }
+                unsafe { $stream(to.cast(), std::mem::transmute::<$kept, $bits>($narrow(self.0))) }
             }
             #[inline(always)]
             unsafe fn pairs(from: *const bf16) -> $pairs {
@@ -79,9 +79,9 @@ macro_rules! brief {
 }
 brief!(
     F32x16,
-    __m512,
-    __m512i,
     __m512bh,
+    __m256bh,
+    __m256i,
     |from| _mm256_loadu_si256(from),
     _mm512_cvtepu16_epi32,
     _mm512_slli_epi32,
@@ -97,9 +97,9 @@ brief!(
 );
 brief!(
     F32x8,
-    __m256,
-    __m256i,
     __m256bh,
+    __m128bh,
+    __m128i,
     |from| _mm_loadu_si128(from),
     _mm256_cvtepu16_epi32,
     _mm256_slli_epi32,
@@ -115,9 +115,9 @@ brief!(
 );
 brief!(
     F32x4,
-    __m128,
-    __m128i,
     __m128bh,
+    __m128bh,
+    __m128i,
     |from| _mm_loadl_epi64(from),
     _mm_cvtepu16_epi32,
     _mm_slli_epi32,

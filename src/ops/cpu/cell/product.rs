@@ -192,7 +192,7 @@ pub unsafe fn outer<V: Vector>(
     // SAFETY: the caller's.
     unsafe {
         if V::DEPTH == 2 {
-            let end = (pair.pixels + 1) / 2 * 2;
+            let end = pair.pixels.next_multiple_of(2);
             debug_assert!(room.len() >= end * (m + n));
             let (a, b) = room.split_at_mut(end * m);
             in_turn::<V>(pair.a, m, pair.pixels, a.as_mut_ptr());

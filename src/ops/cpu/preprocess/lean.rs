@@ -47,7 +47,10 @@ impl<R: Real> Kernel<R> for Round<'_, R> {
     type Output = ();
     #[inline(always)]
     fn run<V: Vector<Elem = R>>(self) {
-        assert!(self.from.len() == self.to.len() && self.from.len() % V::LANES == 0, "whole vectors");
+        assert!(
+            self.from.len() == self.to.len() && self.from.len().is_multiple_of(V::LANES),
+            "whole vectors"
+        );
         for i in (0..self.from.len()).step_by(V::LANES) {
             // SAFETY: both have as many.
             unsafe { V::load(self.from.as_ptr().add(i)).store_kept(self.to.as_mut_ptr().add(i)) };
