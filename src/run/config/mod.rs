@@ -219,7 +219,7 @@ impl SearchConfig {
     pub fn device(&self) -> Result<Wanted> {
         self.run.device.parse().map_err(|what: String| Error::config("run.device", what))
     }
-    /// What is asked for; see [`device::stored_on`](super::device::stored_on) and [`device::lean_on`](super::device::lean_on).
+    /// What is asked for; see `stored_on` and `lean_on` of the devices.
     pub fn precision(&self) -> DType {
         if self.run.precision == "bf16" { DType::BF16 } else { DType::F32 }
     }
