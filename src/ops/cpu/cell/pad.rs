@@ -140,6 +140,9 @@ impl<R: Real> Padded<R> {
         width: usize,
         dilation: Option<usize>,
     ) {
+        if V::DEPTH == 1 {
+            return;
+        }
         if let Some(dilation) = dilation {
             let pairs = &mut self.pairs[dilation - 1];
             let start = pad.margin[1].saturating_sub(dilation);

@@ -45,35 +45,55 @@ pub unsafe fn correlate<V: Vector, T: Stored<V::Elem>>(
 ) {
     // SAFETY: the caller's.
     unsafe {
-        match (taps.slides(), V::DEPTH, pixels > BLOCK / 2) {
-            (Some((3, 1)), 1, true) => slide::<V, T, 3, 3, 1, 8>(taps, weights, from, out, pixels),
-            (Some((3, 1)), 1, false) => slide::<V, T, 3, 3, 1, 4>(taps, weights, from, out, pixels),
-            (Some((3, 2)), 1, true) => slide::<V, T, 3, 3, 2, 8>(taps, weights, from, out, pixels),
-            (Some((3, 2)), 1, false) => slide::<V, T, 3, 3, 2, 4>(taps, weights, from, out, pixels),
-            (Some((5, 1)), 1, true) => slide::<V, T, 5, 5, 1, 8>(taps, weights, from, out, pixels),
-            (Some((5, 1)), 1, false) => slide::<V, T, 5, 5, 1, 4>(taps, weights, from, out, pixels),
-            (Some((5, 2)), 1, true) => slide::<V, T, 5, 5, 2, 8>(taps, weights, from, out, pixels),
-            (Some((5, 2)), 1, false) => slide::<V, T, 5, 5, 2, 4>(taps, weights, from, out, pixels),
-            (Some((3, 1)), _, true) => slide::<V, T, 3, 2, 2, 8>(taps, weights, from, out, pixels),
-            (Some((3, 1)), _, false) => slide::<V, T, 3, 2, 2, 4>(taps, weights, from, out, pixels),
-            (Some((3, 2)), _, true) => slide::<V, T, 3, 2, 4, 8>(taps, weights, from, out, pixels),
-            (Some((3, 2)), _, false) => slide::<V, T, 3, 2, 4, 4>(taps, weights, from, out, pixels),
-            (Some((5, 1)), _, true) => slide::<V, T, 5, 3, 2, 8>(taps, weights, from, out, pixels),
-            (Some((5, 1)), _, false) => slide::<V, T, 5, 3, 2, 4>(taps, weights, from, out, pixels),
-            (Some((5, 2)), _, true) => slide::<V, T, 5, 3, 4, 8>(taps, weights, from, out, pixels),
-            (Some((5, 2)), _, false) => slide::<V, T, 5, 3, 4, 4>(taps, weights, from, out, pixels),
-            _ => {
-                for r in (0..taps.c).step_by(V::LANES) {
-                    for p in (0..pixels).step_by(BLOCK) {
-                        let mut sum = [V::zero(); BLOCK];
-                        for k in 0..taps.kernel[0] * taps.kernel[1] {
-                            let at = k / taps.kernel[1] * taps.steps[0] + k % taps.kernel[1] * taps.steps[1];
-                            let (from, w) = (from.add(at + p * taps.stride + r), weights.add(k * taps.c + r));
-                            add_tap::<V>(&mut sum, from, taps.stride, V::load_kept(w));
-                        }
-                        put(sum, out.add(p * taps.c + r), taps.c);
-                    }
+        // an `if` of constants, so that only one kind of loops is compiled
+        if V::DEPTH == 1 {
+            match (taps.slides(), pixels > BLOCK / 2) {
+                (Some((3, 1)), true) => slide::<V, T, 3, 3, 1, 8>(taps, weights, from, out, pixels),
+                (Some((3, 1)), false) => slide::<V, T, 3, 3, 1, 4>(taps, weights, from, out, pixels),
+                (Some((3, 2)), true) => slide::<V, T, 3, 3, 2, 8>(taps, weights, from, out, pixels),
+                (Some((3, 2)), false) => slide::<V, T, 3, 3, 2, 4>(taps, weights, from, out, pixels),
+                (Some((5, 1)), true) => slide::<V, T, 5, 5, 1, 8>(taps, weights, from, out, pixels),
+                (Some((5, 1)), false) => slide::<V, T, 5, 5, 1, 4>(taps, weights, from, out, pixels),
+                (Some((5, 2)), true) => slide::<V, T, 5, 5, 2, 8>(taps, weights, from, out, pixels),
+                (Some((5, 2)), false) => slide::<V, T, 5, 5, 2, 4>(taps, weights, from, out, pixels),
+                _ => plainly::<V, T>(taps, weights, from, out, pixels),
+            }
+        } else {
+            match (taps.slides(), pixels > BLOCK / 2) {
+                (Some((3, 1)), true) => slide::<V, T, 3, 2, 2, 8>(taps, weights, from, out, pixels),
+                (Some((3, 1)), false) => slide::<V, T, 3, 2, 2, 4>(taps, weights, from, out, pixels),
+                (Some((3, 2)), true) => slide::<V, T, 3, 2, 4, 8>(taps, weights, from, out, pixels),
+                (Some((3, 2)), false) => slide::<V, T, 3, 2, 4, 4>(taps, weights, from, out, pixels),
+                (Some((5, 1)), true) => slide::<V, T, 5, 3, 2, 8>(taps, weights, from, out, pixels),
+                (Some((5, 1)), false) => slide::<V, T, 5, 3, 2, 4>(taps, weights, from, out, pixels),
+                (Some((5, 2)), true) => slide::<V, T, 5, 3, 4, 8>(taps, weights, from, out, pixels),
+                (Some((5, 2)), false) => slide::<V, T, 5, 3, 4, 4>(taps, weights, from, out, pixels),
+                _ => plainly::<V, T>(taps, weights, from, out, pixels),
+            }
+        }
+    }
+}
+
+/// [`correlate`] where outputs share nothing: each tap by itself.
+#[inline(always)]
+unsafe fn plainly<V: Vector, T: Stored<V::Elem>>(
+    taps: &Taps,
+    weights: *const Kept<V>,
+    from: *const Kept<V>,
+    out: *mut T,
+    pixels: usize,
+) {
+    // SAFETY: the caller's.
+    unsafe {
+        for r in (0..taps.c).step_by(V::LANES) {
+            for p in (0..pixels).step_by(BLOCK) {
+                let mut sum = [V::zero(); BLOCK];
+                for k in 0..taps.kernel[0] * taps.kernel[1] {
+                    let at = k / taps.kernel[1] * taps.steps[0] + k % taps.kernel[1] * taps.steps[1];
+                    let (from, w) = (from.add(at + p * taps.stride + r), weights.add(k * taps.c + r));
+                    add_tap::<V>(&mut sum, from, taps.stride, V::load_kept(w));
                 }
+                put(sum, out.add(p * taps.c + r), taps.c);
             }
         }
     }
