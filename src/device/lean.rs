@@ -5,7 +5,7 @@ use super::simd::{Plain, Stored, Vector};
 use half::bf16;
 use std::ops::{Add, AddAssign, Div, Mul, MulAssign, Neg, Sub, SubAssign};
 
-/// An `f32`; what is kept of it for a backward pass, or multiplied by a 1 x 1 convolution, is rounded to bf16, and those
+/// An `f32`; what is kept of it for a backward pass, or multiplied by a convolution of a cell, is rounded to bf16, and those
 /// products are summed in `f32`. The same bits as `f32` in memory, so that tensors of that type hold it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, PartialOrd, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(transparent)]

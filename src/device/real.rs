@@ -38,7 +38,7 @@ pub trait Real:
     type Plain: Vector<Elem = Self>;
     /// What long sums and statistics are computed in.
     type Wide: Wide;
-    /// What values that a backward pass will need are stored as, and what 1 x 1 convolutions multiply.
+    /// What values that a backward pass will need are stored as, and what convolutions of cells multiply.
     type Kept: Stored<Self>;
     /// Whether AVX-512 means the one with products of bf16, without which kernels run on plain arrays.
     const BF16: bool = false;

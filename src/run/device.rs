@@ -80,6 +80,15 @@ pub fn lean_on(precision: DType, device: &Device) -> bool {
     precision == DType::BF16 && device.cuda().is_none()
 }
 
+/// That bf16 on a CPU is not asked for in vain: it is of cells computed as one operation.
+pub fn check_fused(precision: DType, device: &Device, fused: bool) -> Result<()> {
+    let what = "bf16 on the CPU is of fused cells, and some operation here has no fused form; take f32";
+    match lean_on(precision, device) && !fused {
+        true => Err(Error::config("run.precision", what)),
+        false => Ok(()),
+    }
+}
+
 fn describe(cuda: &Cuda) -> String {
     let info = cuda.info();
     let [major, minor] = info.capability;

@@ -4,7 +4,7 @@ use super::board::{self, Board};
 use super::checkpoint::Checkpoint;
 use super::config::{Configuration, SearchConfig};
 use super::course::{Output, Plan, Reached, Run, Work, not_finite};
-use super::device::{lean_on, stored_on};
+use super::device::{check_fused, lean_on, stored_on};
 use super::jsonl::{Alphas, Entropy, Row, Trim};
 use super::network_state::Source;
 use super::progress::{EpochNumbers, StepNumbers, percent};
@@ -17,8 +17,8 @@ use crate::device::{Device, profile};
 use crate::error::{Error, Result};
 use crate::nn::{Adam, Sgd, cosine};
 use crate::search::{Draws, Feed, Hyper, Order, Searcher, finite};
-use crate::space::Space;
 use crate::space::cnn::{CnnConfig, CnnSupernet};
+use crate::space::{Space, Supernet};
 use crate::tensor::DType;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -226,6 +226,7 @@ fn build(config: &SearchConfig, device: &Device) -> Result<(ImageSet, Searcher)>
     .train;
     config.check_images(images.height, images.width)?;
     let mut net = supernet(config, images.classes.len(), images.channels, lean(config, device)?)?;
+    check_fused(config.precision(), device, net.unfused().is_empty())?;
     if let Some(budget) = config.memory_budget()? {
         let (load, bytes) = (process::workload(config, &images, device), process::of_images(&images));
         process::fit(&mut net, &load, budget, bytes, device)?;

@@ -4,7 +4,7 @@ use super::board::Board;
 use super::checkpoint::{BEST, Checkpoint};
 use super::config::{Configuration, TrainConfig};
 use super::course::{Output, Plan, Reached, Run, Work};
-use super::device::{lean_on, stored_on};
+use super::device::{check_fused, lean_on, stored_on};
 use super::jsonl::{TrainRow, Trim};
 use super::network_state::Source;
 use super::progress::{EpochNumbers, StepNumbers, percent};
@@ -267,7 +267,9 @@ fn build(config: &TrainConfig, genotype: &Genotype, device: &Device) -> Result<(
         smoothing: train.label_smoothing,
         auxiliary: train.auxiliary_weight,
     };
-    let trainer = Trainer::new(Network::new(genotype, network)?, hyper, train.seed, DType::F32)?;
+    let network = Network::new(genotype, network)?;
+    check_fused(config.precision(), device, network.is_fused())?;
+    let trainer = Trainer::new(network, hyper, train.seed, DType::F32)?;
     Ok((data, trainer))
 }
 

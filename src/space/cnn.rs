@@ -35,8 +35,9 @@ pub struct CnnConfig {
     /// Use the fused operations; without, every operation is one of its own: slower, larger, the reference. A cell with a
     /// candidate that has no fused form runs that way in any case, see [`Supernet::unfused`].
     pub fused: bool,
-    /// On the CPU, fused operations keep what a backward pass needs as bf16, and 1 x 1 convolutions multiply bf16 and
-    /// sum in `f32`: faster with AVX-512 BF16, half of that memory, and other numbers.
+    /// On the CPU, fused operations keep what a backward pass needs as bf16, and convolutions multiply bf16 and sum in
+    /// `f32`: half of that memory and other numbers; faster with AVX-512 BF16, much slower without. Cells that are not
+    /// fused stay as they are.
     pub lean: bool,
     /// Cells that keep only their result and run again in the pullback: the same numbers in less memory.
     pub recomputed: Vec<usize>,

@@ -131,6 +131,11 @@ impl FoundCell {
         Ok(cell)
     }
 
+    /// Whether it can be computed as one operation.
+    pub fn is_fused(&self) -> bool {
+        self.fused.is_some()
+    }
+
     /// Paths that may be dropped, here and in the cells before.
     pub fn paths(&self) -> usize {
         self.paths

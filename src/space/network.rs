@@ -31,7 +31,8 @@ pub struct NetworkConfig {
     /// On the CPU, compute a cell as one operation where that can be done; without, every operation is one of its own:
     /// slower, larger, the reference.
     pub fused: bool,
-    /// Then keep what a backward pass needs as bf16, and multiply bf16 in 1 x 1 convolutions.
+    /// Then keep what a backward pass needs as bf16, and multiply bf16 in the convolutions of cells; see
+    /// [`CnnConfig::lean`](super::cnn::CnnConfig::lean).
     pub lean: bool,
 }
 
@@ -145,6 +146,10 @@ impl Network {
     /// Channels of the images.
     pub fn image_channels(&self) -> usize {
         self.image_channels
+    }
+    /// Whether every cell can be computed as one operation.
+    pub fn is_fused(&self) -> bool {
+        self.fused && self.cells.iter().all(FoundCell::is_fused)
     }
     /// Paths that drop path may drop: two a node, without identities and `none`.
     pub fn paths(&self) -> usize {

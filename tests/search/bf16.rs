@@ -42,7 +42,11 @@ fn what_cannot_be_had_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     one_line(&with_simd(dir.path(), "plain"), &["run.precision: bf16 needs", "take f32"]);
     if has_bf16() && isa() == Isa::Avx512 {
-        for (flags, part) in [("--order exact", "--order exact"), ("--fusion off", "--fusion off")] {
+        for (flags, part) in [
+            ("--order exact", "--order exact"),
+            ("--fusion off", "--fusion off"),
+            ("--candidates skip_connect,conv_7x1_1x7", "no fused form"),
+        ] {
             mistake(dir.path(), &format!("{TINY} {CPU} {flags}"), &["run.precision", part, "take f32"]);
         }
     }

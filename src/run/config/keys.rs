@@ -79,7 +79,7 @@ pub const KEYS: &[Key] = &[
     key("select.epochs", "select-epochs", "N", "With --select: epochs of these trainings, in a network of the supernet's size", "Oche, small enough for a first run; published: 100"),
     free("select.random_cells", "random-cells", "N", "With --select: cells drawn at random from the same space, two or more for a deviation, 0 for none", "arXiv 1902.07638"),
     free("run.device", "device", "DEVICE", "Where to compute: cpu, cuda[:N], or auto for the first CUDA device that works, else the cpu", OCHE),
-    key("run.precision", "precision", "f32|bf16", "bf16: images between operations on a CUDA device; on a CPU that has AVX-512 BF16 what cells keep for the backward and what 1 x 1 convolutions multiply. Sums, weights and optimisers are always f32", OCHE),
+    key("run.precision", "precision", "f32|bf16", "bf16: images between operations on a CUDA device; on a CPU that has AVX-512 BF16 what cells keep for the backward and what their convolutions multiply. Sums, weights and optimisers are always f32", OCHE),
     free("run.graph", "graph", "BOOL", "Capture a search step of a CUDA device once and replay it, which does not change the numbers; false (or --no-graph) launches every kernel anew", OCHE),
     key("run.fusion", "fusion", "on|off", "Operations that do the work of several in one pass; off computes each by itself, slower, as the reference", OCHE),
     free("run.memory_budget", "memory-budget", "SIZE", "Memory that the process may take, such as 900MB, 1.5GB, 1500MiB or bytes: cells are computed twice instead of kept until it is enough, which does not change the numbers; none keeps all", "Oche; method: arXiv 1604.06174"),

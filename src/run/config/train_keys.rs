@@ -69,7 +69,7 @@ pub const KEYS: &[Key] = &[
     key("train.auxiliary_weight", "auxiliary-weight", "WEIGHT", "Weight of the loss of a second classifier after cell 2L/3; 0 for none", PUBLISHED),
     key("train.drop_path", "drop-path", "RATE", "Probability with which a path of a cell is dropped, reached on a line after the last epoch; 0 for never", "Oche, for a short training; published: 0.2 and 0"),
     free("run.device", "device", "DEVICE", "Where to compute: cpu, cuda[:N], or auto for the first CUDA device that works, else the cpu", OCHE),
-    key("run.precision", "precision", "f32|bf16", "bf16: images between operations on a CUDA device; on a CPU that has AVX-512 BF16 what cells keep for the backward and what 1 x 1 convolutions multiply. Sums, weights and optimisers are always f32", OCHE),
+    key("run.precision", "precision", "f32|bf16", "bf16: images between operations on a CUDA device; on a CPU that has AVX-512 BF16 what cells keep for the backward and what their convolutions multiply. Sums, weights and optimisers are always f32", OCHE),
     free("run.graph", "graph", "BOOL", "Capture a training step of a CUDA device once and replay it, which does not change the numbers; false (or --no-graph) launches every kernel anew", OCHE),
     free("run.threads", "threads", "N", "Worker threads, which do not change the numbers; 0 for one per core", OCHE),
     free("run.out", "out", "DIR", "New folder for the results; empty for runs/train-<genotype>-<data>-<time>", OCHE),
