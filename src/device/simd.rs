@@ -119,6 +119,20 @@ pub trait Vector: Copy {
             }
         }
     }
+    /// [`Vector::interleave`] of the kept numbers at `from` and those `step` later, of these and those `step` later, and
+    /// so on `count` times; the results lie `2 * step` apart.
+    ///
+    /// # Safety
+    /// The pointers are valid for that.
+    #[inline(always)]
+    unsafe fn interleave_each(from: *const Kept<Self>, step: usize, count: usize, to: *mut Kept<Self>) {
+        for i in 0..count {
+            unsafe {
+                let a = from.add(i * step);
+                Self::interleave(a, a.add(step), to.add(2 * i * step));
+            }
+        }
+    }
     /// # Safety
     /// `from` is valid for `LANES` elements.
     unsafe fn load(from: *const Self::Elem) -> Self;
@@ -323,10 +337,7 @@ pub fn dispatch_for<R: Real, K: Kernel<R>>(isa: Isa, lanes: usize, kernel: K) ->
             Isa::Avx512 if R::AVX512 && lanes >= R::V512::LANES => {
                 return x86::avx512::<R, R::V512, K>(kernel);
             }
-            Isa::Avx512 if R::AVX512 && lanes >= R::V256::LANES => {
-                return x86::avx512::<R, R::V256, K>(kernel);
-            }
-            Isa::Avx512 if R::AVX512 => return x86::avx512::<R, R::V128, K>(kernel),
+            // narrower vectors are no faster with its other registers, and a second copy of all kernels is long to compile
             Isa::Avx512 | Isa::Avx2 if !R::BF16 && lanes >= R::V256::LANES => {
                 return x86::avx2::<R, R::V256, K>(kernel);
             }

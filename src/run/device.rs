@@ -51,10 +51,16 @@ impl Wanted {
     /// The same; fails with [`Error::Config`] if the device has no `precision`.
     pub fn open_for(self, precision: DType) -> Result<(Device, String)> {
         let opened = self.open()?;
-        if lean_on(precision, &opened.0) {
-            check_bf16(simd::isa(), simd::has_bf16())?;
-        }
+        check_lean(precision, &opened.0)?;
         Ok(opened)
+    }
+}
+
+/// That `device` can be asked for `precision`.
+pub fn check_lean(precision: DType, device: &Device) -> Result<()> {
+    match lean_on(precision, device) {
+        true => check_bf16(simd::isa(), simd::has_bf16()),
+        false => Ok(()),
     }
 }
 

@@ -35,6 +35,11 @@ pub trait Brief: Vector<Elem = f32> {
     /// # Safety
     /// As above, `to` being valid for both.
     unsafe fn zip(a: *const bf16, b: *const bf16, to: *mut bf16);
+    /// As [`Vector::interleave_each`].
+    ///
+    /// # Safety
+    /// As there.
+    unsafe fn zip_each(from: *const bf16, step: usize, count: usize, to: *mut bf16);
 }
 
 macro_rules! brief {
@@ -72,6 +77,18 @@ macro_rules! brief {
                 unsafe {
                     let (a, b) = ($widen($load(a.cast())), $widen($load(b.cast())));
                     $store_pairs(to.cast(), $or(a, $shift::<16>(b)));
+                }
+            }
+            #[inline(always)]
+            unsafe fn zip_each(from: *const bf16, step: usize, count: usize, to: *mut bf16) {
+                unsafe {
+                    let mut a = $widen($load(from.cast()));
+                    for i in 0..count {
+                        // each is loaded once
+                        let b = $widen($load(from.add((i + 1) * step).cast()));
+                        $store_pairs(to.add(2 * i * step).cast(), $or(a, $shift::<16>(b)));
+                        a = b;
+                    }
                 }
             }
         }
@@ -179,6 +196,10 @@ impl<V: Brief> Vector for LeanVec<V> {
     #[inline(always)]
     unsafe fn interleave(a: *const bf16, b: *const bf16, to: *mut bf16) {
         unsafe { V::zip(a, b, to) }
+    }
+    #[inline(always)]
+    unsafe fn interleave_each(from: *const bf16, step: usize, count: usize, to: *mut bf16) {
+        unsafe { V::zip_each(from, step, count, to) }
     }
     #[inline(always)]
     unsafe fn load(from: *const Lean) -> Self {

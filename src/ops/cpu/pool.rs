@@ -8,7 +8,7 @@ use super::Window;
 use super::scratch::Scratch;
 use crate::device::real::Real;
 use crate::device::simd::{Kernel, Plain, Vector, dispatch_for};
-use plan::{Block, Plan};
+use plan::{Block, Plan, Run};
 use rayon::prelude::*;
 
 /// `y` = maximum over the taps inside the image, `index` = the tap `ky * kw + kx` where it was found: the first of
@@ -112,7 +112,7 @@ impl Images {
 }
 
 fn visit<B: Body>(plan: &Plan, body: B) {
-    dispatch_for::<B::Elem, _>(plan.isa, 16, Visit { plan, body });
+    dispatch_for::<B::Elem, _>(plan.isa, plan.lanes(), Visit { plan, body });
 }
 
 /// What is done with `B` vectors of elements that see the same taps.
@@ -122,7 +122,7 @@ trait Body {
     fn idempotent(&self) -> bool;
     /// # Safety
     /// The target has `B` vectors from `block.target` on, the source at every tap.
-    unsafe fn block<V: Vector<Elem = Self::Elem>, const B: usize>(&mut self, block: Block);
+    unsafe fn block<V: Vector<Elem = Self::Elem>, const B: usize>(&mut self, block: Block<Self::Elem>);
 }
 
 struct Visit<'a, B> {
@@ -134,33 +134,32 @@ impl<R: Real, B: Body<Elem = R>> Kernel<R> for Visit<'_, B> {
     type Output = ();
     #[inline(always)]
     fn run<V: Vector<Elem = R>>(mut self) {
-        let plan = self.plan;
         let overlap = self.body.idempotent();
-        for (y, rows) in plan.rows.iter().enumerate() {
-            for run in &plan.runs {
-                let len = run.pixels * plan.channels;
-                let start = (y * plan.width + run.start) * plan.channels;
-                let columns = &run.taps[..];
-                let block = |i| Block { plan, rows, columns, target: start + i, source: i };
-                let mut i = 0;
-                // SAFETY: blocks end at or before `len`; the plan was made from the shapes.
-                unsafe {
-                    while i + 4 * V::LANES <= len {
-                        self.body.block::<V, 4>(block(i));
-                        i += 4 * V::LANES;
-                    }
-                    while i + V::LANES <= len {
-                        self.body.block::<V, 1>(block(i));
-                        i += V::LANES;
-                    }
-                    if overlap && i < len && len >= V::LANES {
-                        self.body.block::<V, 1>(block(len - V::LANES));
-                        continue;
-                    }
-                    while i < len {
-                        self.body.block::<Plain<R, 1>, 1>(block(i));
-                        i += 1;
-                    }
+        for Run { start, len, taps } in &self.plan.runs {
+            let (len, share) = (*len, R::ONE / R::of(taps.len().max(1) as f64));
+            let block = |i| Block { taps, share, target: start + i, source: i };
+            let mut i = 0;
+            // SAFETY: blocks end at or before `len`; the plan was made from the shapes.
+            unsafe {
+                while i + 4 * V::LANES <= len {
+                    self.body.block::<V, 4>(block(i));
+                    i += 4 * V::LANES;
+                }
+                if overlap && i < len && len >= 4 * V::LANES {
+                    self.body.block::<V, 4>(block(len - 4 * V::LANES));
+                    continue;
+                }
+                while i + V::LANES <= len {
+                    self.body.block::<V, 1>(block(i));
+                    i += V::LANES;
+                }
+                if overlap && i < len && len >= V::LANES {
+                    self.body.block::<V, 1>(block(len - V::LANES));
+                    continue;
+                }
+                while i < len {
+                    self.body.block::<Plain<R, 1>, 1>(block(i));
+                    i += 1;
                 }
             }
         }
@@ -182,11 +181,6 @@ unsafe fn put<V: Vector, const B: usize>(to: *mut V::Elem, sums: [V; B], accumul
     }
 }
 
-#[inline(always)]
-fn number<V: Vector>(x: usize) -> V {
-    V::splat(V::Elem::of(x as f64))
-}
-
 struct Max<'a, R> {
     x: &'a [R],
     y: &'a mut [R],
@@ -199,12 +193,12 @@ impl<R: Real> Body for Max<'_, R> {
         true
     }
     #[inline(always)]
-    unsafe fn block<V: Vector<Elem = R>, const B: usize>(&mut self, block: Block) {
+    unsafe fn block<V: Vector<Elem = R>, const B: usize>(&mut self, block: Block<R>) {
         // the first tap, should all be minus infinity
-        let mut index = [number::<V>(block.first_tap()); B];
+        let mut index = [V::splat(R::of(block.taps.first().map_or(0.0, |tap| tap.number))); B];
         let mut best = [V::splat(R::of(f64::NEG_INFINITY)); B];
-        for (tap, at) in block.taps() {
-            let tap = number::<V>(tap);
+        for tap in block.taps {
+            let (tap, at) = (V::splat(R::of(tap.number)), tap.source + block.source);
             for b in 0..B {
                 // SAFETY: `block`'s contract.
                 let x = unsafe { V::load(self.x.as_ptr().add(at + b * V::LANES)) };
@@ -235,15 +229,15 @@ impl<R: Real> Body for Gather<'_, R> {
         !self.accumulate
     }
     #[inline(always)]
-    unsafe fn block<V: Vector<Elem = R>, const B: usize>(&mut self, block: Block) {
+    unsafe fn block<V: Vector<Elem = R>, const B: usize>(&mut self, block: Block<R>) {
         let (mut sum, mut index) = ([V::zero(); B], [V::zero(); B]);
         // SAFETY: `block`'s contract.
         unsafe {
             for (b, index) in index.iter_mut().enumerate() {
                 *index = V::load_u8(self.index.as_ptr().add(block.target + b * V::LANES));
             }
-            for (tap, at) in block.taps() {
-                let tap = number::<V>(tap);
+            for tap in block.taps {
+                let (tap, at) = (V::splat(R::of(tap.number)), tap.source + block.source);
                 for b in 0..B {
                     let x = V::load(self.x.as_ptr().add(at + b * V::LANES));
                     sum[b] = sum[b].add(x.only(index[b], tap));
@@ -267,12 +261,12 @@ impl<R: Real> Body for Scatter<'_, R> {
         !self.accumulate
     }
     #[inline(always)]
-    unsafe fn block<V: Vector<Elem = R>, const B: usize>(&mut self, block: Block) {
+    unsafe fn block<V: Vector<Elem = R>, const B: usize>(&mut self, block: Block<R>) {
         let mut sum = [V::zero(); B];
         // SAFETY: `block`'s contract.
         unsafe {
-            for (tap, at) in block.taps() {
-                let tap = number::<V>(tap);
+            for tap in block.taps {
+                let (tap, at) = (V::splat(R::of(tap.number)), tap.source + block.source);
                 for (b, sum) in sum.iter_mut().enumerate() {
                     let at = at + b * V::LANES;
                     let index = V::load_u8(self.index.as_ptr().add(at));
@@ -297,17 +291,18 @@ impl<R: Real> Body for Sum<'_, R> {
         !self.accumulate
     }
     #[inline(always)]
-    unsafe fn block<V: Vector<Elem = R>, const B: usize>(&mut self, block: Block) {
+    unsafe fn block<V: Vector<Elem = R>, const B: usize>(&mut self, block: Block<R>) {
         let mut sum = [V::zero(); B];
         // SAFETY: `block`'s contract.
         unsafe {
-            for (_, at) in block.taps() {
+            for tap in block.taps {
+                let at = tap.source + block.source;
                 for (b, sum) in sum.iter_mut().enumerate() {
                     *sum = sum.add(V::load(self.x.as_ptr().add(at + b * V::LANES)));
                 }
             }
             if self.mean {
-                let scale = V::splat(block.share());
+                let scale = V::splat(block.share);
                 sum.iter_mut().for_each(|sum| *sum = sum.mul(scale));
             }
             put(self.y.as_mut_ptr().add(block.target), sum, self.accumulate);
@@ -327,8 +322,8 @@ impl<R: Real> Body for Scale<'_, R> {
         true
     }
     #[inline(always)]
-    unsafe fn block<V: Vector<Elem = R>, const B: usize>(&mut self, block: Block) {
-        let scale = V::splat(block.share());
+    unsafe fn block<V: Vector<Elem = R>, const B: usize>(&mut self, block: Block<R>) {
+        let scale = V::splat(block.share);
         for at in (0..B).map(|b| block.target + b * V::LANES) {
             // SAFETY: `block`'s contract.
             unsafe { V::load(self.x.as_ptr().add(at)).mul(scale).store(self.y.as_mut_ptr().add(at)) };

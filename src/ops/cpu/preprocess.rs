@@ -149,10 +149,18 @@ fn convolve<R: Real>(
         let mut ahead = Ahead::new(sizes.following(all.as_ptr(), i, &rows), pixels, shares);
         for (k, by) in by.iter().enumerate() {
             let from = sizes.read(&rows, k);
-            let to = &mut a[..from.elements()];
-            dispatch_widest(Gather { x, from, to });
             let y = &mut y[rows.start * width * c + k * sizes.share()..];
-            by.times((a, sizes.input), (y, c), pixels, kept, &mut ahead);
+            match by {
+                By::Wide(by) => {
+                    dispatch_widest(Gather { x, from, to: &mut a[..from.elements()] });
+                    by.times_within((a, sizes.input), (y, c), pixels, false, &mut ahead);
+                }
+                &By::Lean { ref by, of, vectors } => {
+                    lean::Gather { x, from, to: &mut kept[..from.elements()] }.run_on(vectors);
+                    let x = lean::Factor { kept, step: sizes.input };
+                    lean::Times { x, by, of, y, y_step: c, pixels, ahead: &mut ahead }.run_on(vectors);
+                }
+            }
         }
     }
 }
@@ -171,30 +179,11 @@ impl<R: Real> By<R> {
             None => Self::Wide(Packed::new(of[0], of[1], at)),
         }
     }
-    /// How often [`Self::times`] asks for what comes next.
+    /// How often its products ask for what comes next.
     fn fetches(&self, pixels: usize) -> usize {
         match self {
             Self::Wide(by) => by.fetches(pixels),
             Self::Lean { .. } => pixels.div_ceil(lean::FETCH),
-        }
-    }
-    /// `y = x` times the weights, both so many elements from one pixel to the next; `kept` is room for x.
-    fn times(
-        &self,
-        (x, x_step): (&[R], usize),
-        (y, y_step): (&mut [R], usize),
-        pixels: usize,
-        kept: &mut [R::Kept],
-        ahead: &mut Ahead,
-    ) {
-        match self {
-            Self::Wide(by) => by.times_within((x, x_step), (y, y_step), pixels, false, ahead),
-            &Self::Lean { ref by, of, vectors } => {
-                let kept = &mut kept[..pixels * x_step];
-                lean::Round { from: &x[..pixels * x_step], to: kept }.run_on(vectors);
-                let x = lean::Factor { kept, step: x_step };
-                lean::Times { x, by, of, y, y_step, pixels, ahead }.run_on(vectors);
-            }
         }
     }
 }

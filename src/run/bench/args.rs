@@ -42,7 +42,7 @@ pub struct BenchArgs {
     /// Orders of a step, comma-separated; exact at the first batch size and eager, in f32
     #[arg(long, value_enum, value_delimiter = ',', default_value = "first,second,exact")]
     orders: Vec<OrderName>,
-    /// What images are stored as, comma-separated; bf16 on CUDA devices only
+    /// What images are stored as, comma-separated; on a CPU what cells of a step keep, where it has AVX-512 BF16
     #[arg(long, value_enum, value_delimiter = ',', default_value = "f32,bf16")]
     precision: Vec<Stored>,
     /// Operations of a step: fused, or one by one

@@ -2,7 +2,7 @@
 
 use super::clock::{Effort, Time, fastest};
 use super::roofline::Roofline;
-use super::{Options, Report, dtype_name, percent, unsuitable};
+use super::{Options, Report, dtype_name, percent, stores};
 use crate::device::Device;
 use crate::error::Result;
 use crate::ops::cases::fused::{Cell, Preprocess};
@@ -71,7 +71,7 @@ pub fn measure(device: &Device, options: &Options, roofline: &Roofline, report: 
         "kernel", "type", "pass", "us", "GB/s", "of max", "GFLOP/s", "of max"
     ))?;
     for kernel in kernels(options.quick) {
-        for &dtype in options.dtypes.iter().filter(|&&dtype| unsuitable(device, dtype).is_none()) {
+        for &dtype in options.dtypes.iter().filter(|&&dtype| stores(device, dtype)) {
             let effort = Effort::new(options.quick);
             let mut passes = vec![];
             if let Err(error) = caught(|| run(&kernel, dtype, device, effort, &mut passes)) {

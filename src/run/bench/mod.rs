@@ -34,7 +34,7 @@ pub struct Options {
     pub image_size: usize,
     pub batches: Vec<usize>,
     pub orders: Vec<Order>,
-    /// What images are stored as.
+    /// What images are stored as or, on a CPU, what cells of a step keep.
     pub dtypes: Vec<DType>,
     /// Use the fused operations in steps.
     pub fused: bool,
@@ -129,9 +129,9 @@ fn dtype_name(dtype: DType) -> &'static str {
     }
 }
 
-/// Why images of this type cannot be computed with there, if so.
-fn unsuitable(device: &Device, dtype: DType) -> Option<&'static str> {
-    (dtype == DType::BF16 && device.cuda().is_none()).then_some("bf16 is stored on CUDA devices only")
+/// Whether images are of this type there.
+fn stores(device: &Device, dtype: DType) -> bool {
+    dtype != DType::BF16 || device.cuda().is_some()
 }
 
 /// `part` of `whole` in percent; nothing of what was not measured.

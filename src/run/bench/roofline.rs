@@ -1,7 +1,7 @@
 //! What a device can do at the most: bytes of a copy and multiply-adds of a large matrix product, measured.
 
 use super::clock::{Effort, fastest};
-use super::{Options, Report, dtype_name, unsuitable};
+use super::{Options, Report, dtype_name, stores};
 use crate::device::Device;
 use crate::error::Result;
 use crate::ops::conv::{Conv, Geometry};
@@ -95,7 +95,7 @@ pub fn measure(device: &Device, options: &Options, report: &mut Report) -> Resul
         roofline.bytes_per_second = roofline.bytes_per_second.max(rate.unwrap_or(0.0));
     }
     for (k, dtype) in [DType::F32, DType::BF16].into_iter().enumerate() {
-        if !options.dtypes.contains(&dtype) || unsuitable(device, dtype).is_some() {
+        if !options.dtypes.contains(&dtype) || !stores(device, dtype) {
             continue;
         }
         let mut add = |what: String, rate: Result<f64>| {

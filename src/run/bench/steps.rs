@@ -1,11 +1,12 @@
 //! Whole search steps: architecture step, then weight step.
 
 use super::clock::each;
-use super::{Options, Report, dtype_name, unsuitable};
+use super::{Options, Report, dtype_name};
 use crate::data::loader::Batch;
 use crate::device::{Device, memory};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::run::caught::caught;
+use crate::run::device::{check_fused, check_lean, lean_on, stored_on};
 use crate::search::{Hyper, Order, Searcher};
 use crate::space::Space;
 use crate::space::cnn::{CnnConfig, CnnSupernet};
@@ -24,7 +25,7 @@ const LIMIT: Duration = Duration::from_secs(8);
 pub struct Setup {
     pub order: Order,
     pub batch: usize,
-    /// What images are stored as.
+    /// What images are stored as or, on a CPU, what cells keep.
     pub dtype: DType,
     /// Whether a device captures its steps.
     pub graph: bool,
@@ -91,10 +92,9 @@ pub fn measure(device: &Device, options: &Options, report: &mut Report) -> Resul
         "order", "batch", "type", "mode", "median s", "best s", "steps", "peak GB", "held GB", "kernels"
     ))?;
     for setup in Setup::all(device, options) {
-        let result = match unsuitable(device, setup.dtype) {
-            Some(why) => Err(Error::device(why)),
-            None => caught(|| run(device, options, &setup)),
-        };
+        let result = check_lean(setup.dtype, device)
+            .and_then(|()| check_fused(setup.dtype, device, options.fused))
+            .and_then(|()| caught(|| run(device, options, &setup)));
         let Setup { batch, dtype, .. } = setup;
         let mut row = json!({
             "order": setup.order_name(), "batch": batch, "type": dtype_name(dtype), "mode": setup.mode(),
@@ -146,11 +146,13 @@ fn run(device: &Device, options: &Options, setup: &Setup) -> Result<Measured> {
         cells,
         space: Space::darts(nodes),
         fused,
+        lean: lean_on(setup.dtype, device),
         ..CnnConfig::default()
     })?;
     let mut searcher = Searcher::new(Box::new(net), Hyper::default(), 2, DType::F32)?.on(device)?;
     searcher.graphs = setup.graph;
-    let [train, valid] = [1, 2].map(|seed| batch(setup.batch, image_size, seed, device, setup.dtype));
+    let stored = stored_on(setup.dtype, device);
+    let [train, valid] = [1, 2].map(|seed| batch(setup.batch, image_size, seed, device, stored));
     let (train, valid) = (train?, valid?);
     let mut launches = None;
     for _ in 0..WARM_UP {

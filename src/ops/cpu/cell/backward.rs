@@ -3,6 +3,7 @@
 use super::half::{Bands, Half};
 use super::pad::Norm;
 use super::plan::{Conv, StatePlan, lanes};
+use super::pools::Dense;
 use super::pull::{PullFirst, PullSecond, Work};
 use super::spec::Item;
 use super::sum::{Image, Images, Products};
@@ -87,15 +88,14 @@ impl<R: Real> Pass<'_, R> {
     fn take_unread(&mut self) {
         let (c, image, nodes) = (self.cell.sizes.c, self.cell.sizes.node(), self.cell.spec.nodes);
         let unread: Vec<usize> = (0..nodes).filter(|&node| !self.is_read(2 + node)).collect();
-        let g = self.g;
+        let (g, (isa, lanes)) = (self.g, lanes::<R>(self.cell.spec, c));
         each(
             self.d.chunks_exact_mut(image * nodes).collect(),
             || (),
             |(), i, d| {
                 for &node in &unread {
-                    let pixels = g[i * image * nodes..][..image * nodes].chunks_exact(nodes * c);
-                    let to = d[node * image..][..image].chunks_exact_mut(c);
-                    to.zip(pixels).for_each(|(to, pixel)| to.copy_from_slice(&pixel[node * c..][..c]));
+                    let x = (g[i * image * nodes + node * c..].as_ptr(), nodes * c);
+                    dispatch_exactly(isa, lanes, Dense { x, c, to: &mut d[node * image..][..image] });
                 }
             },
         );

@@ -118,7 +118,7 @@ impl<R: Real> Kernel<R> for First<'_, R> {
         // SAFETY: `x` is an image of the plan's size, the results are of the nodes' size.
         unsafe {
             if !plan.pools.is_empty() {
-                let dense = dense(x, h * w * c, c, &mut work.dense);
+                let dense = dense(x, h * w * c, c, &mut work.dense, (plan.isa, plan.lanes));
                 let mut taps = taps.into_iter();
                 for (pool, (to, moments)) in plan.pools.iter().zip(&mut targets) {
                     let mut slot = Slot { to, room: &mut work.room };

@@ -59,17 +59,21 @@ impl Pad {
         size: [usize; 2],
         to: &mut Padded<V::Elem>,
     ) {
-        let rows = to;
-        let to = rows.plain.as_mut_ptr();
-        // SAFETY: the caller's.
-        unsafe {
-            match norm {
-                None => stretches!(V, self.c, Self::fill_with<T>(self, x, None, size, to)),
-                Some(norm) => stretches!(V, self.c, Self::fill_with<T>(self, x, Some(norm), size, to)),
-            }
-            for y in 0..size[0] {
+        let (plain, paired) =
+            (to.plain.as_mut_ptr(), V::DEPTH == 2 && !to.pairs.iter().all(|p| p.is_empty()));
+        // rows that are paired are, while they are near
+        let rows = if paired { 1 } else { size[0] };
+        for y in (0..size[0]).step_by(rows) {
+            let (x, part) = ((x.0.wrapping_add(y * size[1] * x.1), x.1), [rows, size[1]]);
+            // SAFETY: the caller's.
+            unsafe {
+                let row = plain.add(self.at(y, 0));
+                match norm {
+                    None => stretches!(V, self.c, Self::fill_with<T>(self, x, None, part, row)),
+                    Some(norm) => stretches!(V, self.c, Self::fill_with<T>(self, x, Some(norm), part, row)),
+                }
                 for dilation in 1..=2 {
-                    rows.pair::<V>(self, y, size[1], rows.has(dilation).then_some(dilation));
+                    to.pair::<V>(self, y, size[1], to.has(dilation).then_some(dilation));
                 }
             }
         }
@@ -144,16 +148,15 @@ impl<R: Real> Padded<R> {
             return;
         }
         if let Some(dilation) = dilation {
-            let pairs = &mut self.pairs[dilation - 1];
             let start = pad.margin[1].saturating_sub(dilation);
-            let (from, to) =
-                (pad.at(y + pad.margin[0], start), pad.at(y + pad.margin[0], pad.margin[1] + width));
-            for i in (from..to).step_by(V::LANES) {
+            let at = pad.at(y + pad.margin[0], start);
+            let (count, step) = (pad.margin[1] + width - start, dilation * pad.c);
+            let (from, to) = (self.plain.as_ptr().wrapping_add(at), self.pairs[dilation - 1].as_mut_ptr());
+            let to = to.wrapping_add(2 * at);
+            for r in (0..step).step_by(V::LANES) {
+                let count = (count - r / pad.c).div_ceil(dilation);
                 // SAFETY: the caller's.
-                unsafe {
-                    let a = self.plain.as_ptr().add(i);
-                    V::interleave(a, a.add(dilation * pad.c), pairs.as_mut_ptr().add(2 * i));
-                }
+                unsafe { V::interleave_each(from.add(r), step, count, to.add(2 * r)) };
             }
         }
     }

@@ -1,13 +1,13 @@
 //! Values and taps of a cell's pools while a pass runs. Kept until the backward they would be a tenth of a search step's
 //! memory; to make them again is 3 % of its time.
 
-use super::plan::{Pool, Sizes};
+use super::plan::{Pool, Sizes, lanes};
 use super::spec::Spec;
 use super::sum::Image;
 use super::{Cell, Slot, by_image, room, state};
 use crate::device::memory::Block;
 use crate::device::real::Real;
-use crate::device::simd::dispatch_widest;
+use crate::device::simd::{Isa, Kernel, Vector, dispatch_exactly, dispatch_widest};
 use crate::ops::cpu::jobs::each;
 use crate::ops::cpu::scratch::Scratch;
 
@@ -47,6 +47,7 @@ impl<R: Real> Pools<R> {
         let (spec, sizes) = (cell.spec, &cell.sizes);
         let mut pools = Self::new(spec, sizes);
         let (mut values, mut taps) = pools.parts_mut();
+        let vectors = lanes::<R>(spec, sizes.c);
         for from in 0..2 + spec.nodes {
             let plans = Pool::of_state(spec, sizes, from);
             if plans.is_empty() {
@@ -66,7 +67,8 @@ impl<R: Real> Pools<R> {
                 },
                 |(image, room), i, (outs, taps): (Vec<&mut [R::Kept]>, Vec<&mut [u8]>)| {
                     // SAFETY: an image of this size; inputs are dense.
-                    let x = unsafe { dense(state(cell, y, from, i), sizes.image(from), sizes.c, image) };
+                    let x =
+                        unsafe { dense(state(cell, y, from, i), sizes.image(from), sizes.c, image, vectors) };
                     let mut taps = taps.into_iter();
                     for (pool, to) in plans.iter().zip(outs) {
                         let mut slot = Slot { to, room: &mut *room };
@@ -93,16 +95,39 @@ impl Pool {
 /// The `len` elements of an image with its pixels side by side, copied to `room` where it has any.
 ///
 /// # Safety
-/// The image exists, and is dense where there is no room.
-pub unsafe fn dense<R: Real>((x, step): Image<R>, len: usize, c: usize, room: &mut [R]) -> &[R] {
-    // SAFETY: the caller's.
-    unsafe {
-        if room.is_empty() {
-            return std::slice::from_raw_parts(x, len);
-        }
-        for (p, to) in room[..len].chunks_exact_mut(c).enumerate() {
-            to.copy_from_slice(std::slice::from_raw_parts(x.add(p * step), c));
+/// The image exists, and is dense where there is no room; the lanes divide `c`.
+pub unsafe fn dense<R: Real>(
+    x: Image<R>,
+    len: usize,
+    c: usize,
+    room: &mut [R],
+    (isa, lanes): (Isa, usize),
+) -> &[R] {
+    if room.is_empty() {
+        // SAFETY: the caller's.
+        return unsafe { std::slice::from_raw_parts(x.0, len) };
+    }
+    dispatch_exactly(isa, lanes, Dense { x, c, to: &mut room[..len] });
+    &room[..len]
+}
+
+/// `to` = the pixels of an image, `c` channels each, side by side. The image must exist, and the lanes divide `c`.
+pub struct Dense<'a, R: Real> {
+    pub x: Image<R>,
+    pub c: usize,
+    pub to: &'a mut [R],
+}
+
+impl<R: Real> Kernel<R> for Dense<'_, R> {
+    type Output = ();
+    #[inline(always)]
+    fn run<V: Vector<Elem = R>>(self) {
+        let (x, step) = self.x;
+        for (p, to) in self.to.chunks_exact_mut(self.c).enumerate() {
+            for r in (0..self.c).step_by(V::LANES) {
+                // SAFETY: the contract of the type.
+                unsafe { V::load(x.add(p * step + r)).store(to.as_mut_ptr().add(r)) };
+            }
         }
     }
-    &room[..len]
 }

@@ -1,31 +1,45 @@
-//! Where a pool reads: the taps of every row, and runs of columns that see the same ones.
+//! Where a pool reads: runs of pixels of a row that see the same taps.
 
 use super::super::{Window, isa, out_size};
-use crate::device::real::Real;
 use crate::device::simd::Isa;
 
 /// Which tap of an axis, and which row or column of the source it reads.
-pub type Taps = Vec<(usize, usize)>;
+type Taps = Vec<(usize, usize)>;
 
-/// Where every target pixel reads: one image's rows, and runs of its columns.
+/// Which tap of the window, and its element of the source for the first element of a run.
+#[derive(Clone, Copy)]
+pub struct Tap {
+    pub number: f64,
+    pub source: usize,
+}
+
+/// Where every target pixel reads: runs of pixels of one image.
 pub struct Plan {
     pub isa: Isa,
-    pub width: usize,
-    pub source_width: usize,
-    pub channels: usize,
-    pub kernel_width: usize,
-    pub rows: Vec<Taps>,
     pub runs: Vec<Run>,
 }
 
-/// Columns `start..start + pixels` of the target: column `start + i` reads source columns `i` after those of `taps`.
+/// Pixels of a row from element `start` of the target on, `len` elements, which see the same taps, in their order.
 pub struct Run {
     pub start: usize,
-    pub pixels: usize,
-    pub taps: Taps,
+    pub len: usize,
+    pub taps: Vec<Tap>,
+}
+
+/// The same along a row: column `start + i` reads source columns `i` after those of `taps`.
+struct Columns {
+    start: usize,
+    pixels: usize,
+    taps: Taps,
 }
 
 impl Plan {
+    /// Lanes of vectors of which a row of the inside has at least a block, if any do.
+    pub fn lanes(&self) -> usize {
+        let longest = self.runs.iter().map(|run| run.len).max().unwrap_or(0);
+        if longest < 4 * 16 { 8 } else { 16 }
+    }
+
     /// Targets are output pixels: source `o*s + k*d - p`.
     pub fn over_input(w: &Window, dims: [usize; 4]) -> Option<Self> {
         let ([_, h, width, _], out) = (dims, out_size(w, dims));
@@ -57,62 +71,43 @@ impl Plan {
         let taps = |a: usize, i: usize| -> Taps {
             (0..w.kernel[a]).filter_map(|k| Some((k, read(a, i, k)?))).collect()
         };
-        let mut runs: Vec<Run> = Vec::new();
+        let mut columns: Vec<Columns> = Vec::new();
         for column in 0..target[1] {
             let taps = taps(1, column);
-            if let Some(run) = runs.last_mut() {
+            if let Some(run) = columns.last_mut() {
                 let next = run.taps.iter().map(|&(k, from)| (k, from + run.pixels));
                 if next.eq(taps.iter().copied()) {
                     run.pixels += 1;
                     continue;
                 }
             }
-            runs.push(Run { start: column, pixels: 1, taps });
+            columns.push(Columns { start: column, pixels: 1, taps });
         }
-        let rows = (0..target[0]).map(|row| taps(0, row)).collect();
-        Some(Self {
-            isa: isa(),
-            width: target[1],
-            source_width: source[1],
-            channels: dims[3],
-            kernel_width: w.kernel[1],
-            rows,
-            runs,
-        })
+        let channels = dims[3];
+        let mut runs = Vec::with_capacity(target[0] * columns.len());
+        for row in 0..target[0] {
+            let rows = taps(0, row);
+            for run in &columns {
+                let tap = |(ky, y): (usize, usize), (kx, x): (usize, usize)| Tap {
+                    number: (ky * w.kernel[1] + kx) as f64,
+                    source: (y * source[1] + x) * channels,
+                };
+                let taps = rows.iter().flat_map(|&y| run.taps.iter().map(move |&x| tap(y, x))).collect();
+                let start = (row * target[1] + run.start) * channels;
+                runs.push(Run { start, len: run.pixels * channels, taps });
+            }
+        }
+        Some(Self { isa: isa(), runs })
     }
 }
 
-/// The taps of one block of a run.
+/// One block of a run.
 #[derive(Clone, Copy)]
-pub struct Block<'a> {
-    pub plan: &'a Plan,
-    pub rows: &'a [(usize, usize)],
-    pub columns: &'a [(usize, usize)],
-    /// Elements of the target and of the source before the block.
+pub struct Block<'a, R> {
+    pub taps: &'a [Tap],
+    /// One over their number.
+    pub share: R,
+    /// Elements of the target before the block, and of the source on top of a tap's offset.
     pub target: usize,
     pub source: usize,
-}
-
-impl<'a> Block<'a> {
-    /// One over the number of taps.
-    pub fn share<R: Real>(&self) -> R {
-        R::ONE / R::of((self.rows.len() * self.columns.len()).max(1) as f64)
-    }
-    /// Taps and their offsets in the source, in the order of the window's taps.
-    ///
-    /// For a loop, not a closure to call: vector instructions in a closure may stay function calls.
-    #[inline(always)]
-    pub fn taps(self) -> impl Iterator<Item = (usize, usize)> + use<'a> {
-        self.rows.iter().flat_map(move |&(ky, y)| {
-            let (row, tap) = (y * self.plan.source_width, ky * self.plan.kernel_width);
-            let at = move |x| (row + x) * self.plan.channels + self.source;
-            self.columns.iter().map(move |&(kx, x)| (tap + kx, at(x)))
-        })
-    }
-    pub fn first_tap(&self) -> usize {
-        match (self.rows.first(), self.columns.first()) {
-            (Some((ky, _)), Some((kx, _))) => ky * self.plan.kernel_width + kx,
-            _ => 0,
-        }
-    }
 }

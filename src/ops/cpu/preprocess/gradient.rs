@@ -193,13 +193,15 @@ impl<R: Real> Pass<'_, R> {
                 let dz = (&work.dz[start..], sizes.output);
                 let [dz_kept, a_kept] = &mut work.kept;
                 if let Some(sum) = sums.get_mut(k) {
-                    let a = &mut work.a[..at.elements()];
-                    dispatch_widest(Gather { x, from: at, to: a });
                     match vectors {
-                        None => self.outer.add_within(dz, a, sum, &mut work.spare, &mut ahead),
+                        None => {
+                            let a = &mut work.a[..at.elements()];
+                            dispatch_widest(Gather { x, from: at, to: a });
+                            self.outer.add_within(dz, a, sum, &mut work.spare, &mut ahead);
+                        }
                         Some(vectors) => {
-                            let a_kept = &mut a_kept[..a.len()];
-                            lean::Round { from: a, to: a_kept }.run_on(vectors);
+                            let a_kept = &mut a_kept[..at.elements()];
+                            lean::Gather { x, from: at, to: a_kept }.run_on(vectors);
                             let [a, b] = [(&dz_kept[start..], sizes.output), (&*a_kept, sizes.input)]
                                 .map(|(kept, step)| lean::Factor { kept, step });
                             let (of, room) = ([sizes.share(), sizes.input], &mut work.pairs);

@@ -1,6 +1,7 @@
 //! The products of a block of pixels where numbers are kept lean: both factors rounded, sums as they are.
 
 use super::Sizes;
+use super::pixels::Stretches;
 use crate::device::real::Real;
 use crate::device::simd::{Isa, Kernel, Vector, dispatch_exactly, lanes_dividing, operand_depth};
 use crate::ops::cpu::ahead::Ahead;
@@ -29,13 +30,35 @@ macro_rules! run_on {
         }
     )*};
 }
-run_on!(Round, Times, Outer);
+run_on!(Gather, Round, Times, Outer);
 
 /// Pixels as they are kept, so many elements from one to the next, from which on some are factors.
 #[derive(Clone, Copy)]
 pub struct Factor<'a, R: Real> {
     pub kept: &'a [R::Kept],
     pub step: usize,
+}
+
+/// to = relu(x), rounded, the stretches of x one after the other
+pub struct Gather<'a, R: Real> {
+    pub x: &'a [R],
+    pub from: Stretches,
+    pub to: &'a mut [R::Kept],
+}
+impl<R: Real> Kernel<R> for Gather<'_, R> {
+    type Output = ();
+    #[inline(always)]
+    fn run<V: Vector<Elem = R>>(self) {
+        let len = self.from.len;
+        assert!(len.is_multiple_of(V::LANES), "whole vectors");
+        for (start, to) in self.from.starts().zip(self.to.chunks_exact_mut(len)) {
+            let (x, to) = (self.x[start..start + len].as_ptr(), to.as_mut_ptr());
+            for i in (0..len).step_by(V::LANES) {
+                // SAFETY: both have `len`; in this order NaN stays.
+                unsafe { V::zero().max(V::load(x.add(i))).store_kept(to.add(i)) };
+            }
+        }
+    }
 }
 
 /// Rounds numbers to what is kept.

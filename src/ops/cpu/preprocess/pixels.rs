@@ -14,7 +14,7 @@ pub struct Stretches {
 }
 
 impl Stretches {
-    fn starts(&self) -> impl Iterator<Item = usize> {
+    pub fn starts(&self) -> impl Iterator<Item = usize> {
         let Self { start, counts: [rows, columns], steps: [down, right], .. } = *self;
         (0..rows).flat_map(move |i| (0..columns).map(move |j| start + i * down + j * right))
     }
