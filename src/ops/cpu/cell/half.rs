@@ -2,7 +2,7 @@
 //! through the first-level cache to the result; nothing between is kept.
 
 use super::pad::{Pad, Padded, before};
-use super::pixels::{Incoming, Target, add_moments, keep_pixels};
+use super::pixels::{Incoming, Target, add_moments};
 use super::product::{Matrix, Pair, outer};
 use super::rows::{BLOCK, Rows, Taps, correlate, gather, products};
 use crate::device::real::Real;
@@ -207,14 +207,18 @@ impl<R: Real> Half<R> {
                     None => bands.z.as_mut_ptr(),
                 };
                 self.point.times::<V, _>((bands.d.as_ptr(), c), (at, c), pixels);
-                if let (Some(moments), 0) = (&mut moments, y) {
-                    moments[2 * c..].copy_from_slice(std::slice::from_raw_parts(at, c));
+                if let Some(moments) = &mut moments {
+                    let shift = moments.as_mut_ptr().add(2 * c);
+                    if y == 0 {
+                        shift.copy_from_nonoverlapping(at, c);
+                    }
+                    add_moments::<V>(at, c, pixels, shift, moments.as_mut_ptr());
                 }
-                let moments = moments.as_deref_mut();
                 if keep == Keep::Far || !R::Kept::is_plain() {
-                    keep_pixels::<V>(at, c, pixels, (to, keep), moments);
-                } else if let Some(moments) = moments {
-                    add_moments::<V>(at, c, pixels, moments);
+                    for i in (0..pixels * c).step_by(V::LANES) {
+                        let z = V::load(at.add(i));
+                        if keep == Keep::Far { z.stream_kept(to.add(i)) } else { z.store_kept(to.add(i)) }
+                    }
                 }
             }
         }

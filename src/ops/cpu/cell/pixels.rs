@@ -1,7 +1,6 @@
 //! Loops over the pixels of one image: the gradient of a half as it is read, the relu's and the norm's share in it, and
 //! the moments of a value.
 
-use super::half::Keep;
 use super::pad::Norm;
 use crate::device::real::Real;
 use crate::device::simd::{Kept, Stored, Vector};
@@ -155,55 +154,23 @@ unsafe fn add_open_stretch<V: Vector, const P: usize>(
 pub unsafe fn set_moments<V: Vector>(image: &[V::Elem], c: usize, moments: &mut [V::Elem]) {
     moments[2 * c..].copy_from_slice(&image[..c]);
     // SAFETY: the caller's.
-    unsafe { add_moments::<V>(image.as_ptr(), c, image.len() / c, moments) }
+    unsafe { add_moments::<V>(image.as_ptr(), c, image.len() / c, image.as_ptr(), moments.as_mut_ptr()) }
 }
 
-/// `moments[0][c] += sum of x - moments[2]`, `moments[1][c] += sum of its square` over some pixels.
+/// `moments[0][c] += sum of x - shift`, `moments[1][c] += sum of its square` over some pixels.
 ///
 /// # Safety
-/// The pixels exist, `V`'s lanes divide `c`.
+/// The pointers are valid.
 #[inline(always)]
-pub unsafe fn add_moments<V: Vector>(x: *const V::Elem, c: usize, pixels: usize, moments: &mut [V::Elem]) {
-    let moments = &mut moments[..3 * c];
-    // SAFETY: the caller's.
-    unsafe { stretches!(V, c, add_moments_stretch(x, c, pixels, moments, None)) }
-}
-
-/// Keeps some pixels, past the caches if they are for later, and adds to their moments as [`add_moments`] does.
-///
-/// # Safety
-/// The pixels exist, `to` has room for them, `V`'s lanes divide `c`.
-#[inline(always)]
-pub unsafe fn keep_pixels<V: Vector>(
+pub unsafe fn add_moments<V: Vector>(
     x: *const V::Elem,
     c: usize,
     pixels: usize,
-    to: (*mut Kept<V>, Keep),
-    moments: Option<&mut [V::Elem]>,
+    shift: *const V::Elem,
+    moments: *mut V::Elem,
 ) {
     // SAFETY: the caller's.
-    unsafe {
-        if let Some(moments) = moments {
-            let moments = &mut moments[..3 * c];
-            return stretches!(V, c, add_moments_stretch(x, c, pixels, moments, Some(to)));
-        }
-        for i in (0..pixels * c).step_by(V::LANES) {
-            put(V::load(x.add(i)), (to.0.add(i), to.1));
-        }
-    }
-}
-
-/// # Safety
-/// `to` has room for a vector.
-#[inline(always)]
-unsafe fn put<V: Vector>(x: V, (to, keep): (*mut Kept<V>, Keep)) {
-    // SAFETY: the caller's.
-    unsafe {
-        match keep {
-            Keep::Far => x.stream_kept(to),
-            Keep::Near => x.store_kept(to),
-        }
-    }
+    unsafe { stretches!(V, c, add_moments_stretch(x, c, pixels, shift, moments)) }
 }
 
 #[inline(always)]
@@ -211,22 +178,17 @@ unsafe fn add_moments_stretch<V: Vector, const P: usize>(
     x: *const V::Elem,
     c: usize,
     pixels: usize,
-    moments: &mut [V::Elem],
-    to: Option<(*mut Kept<V>, Keep)>,
+    shift: *const V::Elem,
+    moments: *mut V::Elem,
     r: usize,
 ) {
-    let (mut sum, moments) = ([[V::zero(); 2]; P], moments.as_mut_ptr());
+    let mut sum = [[V::zero(); 2]; P];
     // SAFETY: the caller's.
     unsafe {
-        let shift = V::load(moments.add(2 * c + r));
+        let shift = V::load(shift.add(r));
         for start in (0..pixels).step_by(P) {
             for (part, [sum, square]) in sum.iter_mut().enumerate().take(pixels - start) {
-                let at = (start + part) * c + r;
-                let x = V::load(x.add(at));
-                if let Some((to, keep)) = to {
-                    put(x, (to.add(at), keep));
-                }
-                let d = x.sub(shift);
+                let d = V::load(x.add((start + part) * c + r)).sub(shift);
                 *sum = sum.add(d);
                 *square = d.fma(d, *square);
             }
