@@ -1,6 +1,7 @@
 //! `inspect device`, `cases` and `bench` as their users run them, on the emulated device and without one.
 #![cfg(target_os = "linux")] // as the emulated driver
 
+use oche::device::simd::{Isa, has_bf16, isa};
 use std::fs;
 use std::path::Path;
 use std::process::Output;
@@ -86,4 +87,19 @@ fn emulated_benches_measure_every_part() {
     assert_eq!(kinds, ["f32 eager", "f32 graph", "bf16 eager", "bf16 graph"]);
     assert!(said.contains("a search step, C = 2, 3 cells"), "{said}");
     fails(Some(driver.path()), "bench --batch 1", &["--batch", "at least 2"]);
+}
+
+#[test]
+fn a_processors_steps_are_measured_in_bf16_or_the_row_says_why_not() {
+    let flags = "bench --device cpu --quick --parts steps --orders first --precision bf16";
+    let row = |flags: &str| {
+        let said = succeeds(None, flags);
+        said.lines().find(|line| line.starts_with("first")).map(str::to_owned).expect(&said)
+    };
+    let off = row(&format!("{flags} --fusion off"));
+    assert!(off.contains("not measured: run.precision: bf16") && off.contains("take f32"), "{off}");
+    let on = row(flags);
+    let here = has_bf16() && isa() == Isa::Avx512;
+    assert_eq!(!on.contains("not measured: run.precision: bf16 needs"), here, "{on}");
+    assert!(here == (on.split_whitespace().filter(|word| word.parse::<f64>().is_ok()).count() > 3), "{on}");
 }

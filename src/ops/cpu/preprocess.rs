@@ -61,9 +61,10 @@ impl Sizes {
         let (height, rows) = (self.out()[0], self.rows());
         (0..height).step_by(rows).map(move |start| start..(start + rows).min(height))
     }
-    /// Room for what convolution reads for a block.
+    /// Room for relu(x) of a block, if products are not lean.
     fn gathered<R: Real>(&self) -> Scratch<R> {
-        Scratch::new(self.rows() * self.out()[1] * self.input)
+        let lean = lean::vectors::<R>(self).is_some();
+        Scratch::new(if lean { 0 } else { self.rows() * self.out()[1] * self.input })
     }
     /// Room for a block of so many channels as it is kept, if products are lean.
     fn kept<R: Real>(&self, channels: usize) -> Scratch<R::Kept> {

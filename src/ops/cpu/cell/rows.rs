@@ -47,29 +47,40 @@ pub unsafe fn correlate<V: Vector, T: Stored<V::Elem>>(
     unsafe {
         // an `if` of constants, so that only one kind of loops is compiled
         if V::DEPTH == 1 {
-            match (taps.slides(), pixels > BLOCK / 2) {
-                (Some((3, 1)), true) => slide::<V, T, 3, 3, 1, 8>(taps, weights, from, out, pixels),
-                (Some((3, 1)), false) => slide::<V, T, 3, 3, 1, 4>(taps, weights, from, out, pixels),
-                (Some((3, 2)), true) => slide::<V, T, 3, 3, 2, 8>(taps, weights, from, out, pixels),
-                (Some((3, 2)), false) => slide::<V, T, 3, 3, 2, 4>(taps, weights, from, out, pixels),
-                (Some((5, 1)), true) => slide::<V, T, 5, 5, 1, 8>(taps, weights, from, out, pixels),
-                (Some((5, 1)), false) => slide::<V, T, 5, 5, 1, 4>(taps, weights, from, out, pixels),
-                (Some((5, 2)), true) => slide::<V, T, 5, 5, 2, 8>(taps, weights, from, out, pixels),
-                (Some((5, 2)), false) => slide::<V, T, 5, 5, 2, 4>(taps, weights, from, out, pixels),
+            match taps.slides() {
+                Some((3, 1)) => in_blocks::<V, T, 3, 3, 1>(taps, weights, from, out, pixels),
+                Some((3, 2)) => in_blocks::<V, T, 3, 3, 2>(taps, weights, from, out, pixels),
+                Some((5, 1)) => in_blocks::<V, T, 5, 5, 1>(taps, weights, from, out, pixels),
+                Some((5, 2)) => in_blocks::<V, T, 5, 5, 2>(taps, weights, from, out, pixels),
                 _ => plainly::<V, T>(taps, weights, from, out, pixels),
             }
         } else {
-            match (taps.slides(), pixels > BLOCK / 2) {
-                (Some((3, 1)), true) => slide::<V, T, 3, 2, 2, 8>(taps, weights, from, out, pixels),
-                (Some((3, 1)), false) => slide::<V, T, 3, 2, 2, 4>(taps, weights, from, out, pixels),
-                (Some((3, 2)), true) => slide::<V, T, 3, 2, 4, 8>(taps, weights, from, out, pixels),
-                (Some((3, 2)), false) => slide::<V, T, 3, 2, 4, 4>(taps, weights, from, out, pixels),
-                (Some((5, 1)), true) => slide::<V, T, 5, 3, 2, 8>(taps, weights, from, out, pixels),
-                (Some((5, 1)), false) => slide::<V, T, 5, 3, 2, 4>(taps, weights, from, out, pixels),
-                (Some((5, 2)), true) => slide::<V, T, 5, 3, 4, 8>(taps, weights, from, out, pixels),
-                (Some((5, 2)), false) => slide::<V, T, 5, 3, 4, 4>(taps, weights, from, out, pixels),
+            match taps.slides() {
+                Some((3, 1)) => in_blocks::<V, T, 3, 2, 2>(taps, weights, from, out, pixels),
+                Some((3, 2)) => in_blocks::<V, T, 3, 2, 4>(taps, weights, from, out, pixels),
+                Some((5, 1)) => in_blocks::<V, T, 5, 3, 2>(taps, weights, from, out, pixels),
+                Some((5, 2)) => in_blocks::<V, T, 5, 3, 4>(taps, weights, from, out, pixels),
                 _ => plainly::<V, T>(taps, weights, from, out, pixels),
             }
+        }
+    }
+}
+
+/// [`slide`] in blocks no longer than the row is worth.
+#[inline(always)]
+unsafe fn in_blocks<V: Vector, T: Stored<V::Elem>, const KY: usize, const K: usize, const D: usize>(
+    taps: &Taps,
+    weights: *const Kept<V>,
+    from: *const Kept<V>,
+    out: *mut T,
+    pixels: usize,
+) {
+    // SAFETY: the caller's.
+    unsafe {
+        if pixels > BLOCK / 2 {
+            slide::<V, T, KY, K, D, 8>(taps, weights, from, out, pixels);
+        } else {
+            slide::<V, T, KY, K, D, 4>(taps, weights, from, out, pixels);
         }
     }
 }

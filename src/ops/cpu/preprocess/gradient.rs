@@ -153,7 +153,7 @@ impl<R: Real> Work<R> {
         Self {
             dz: Scratch::new(sizes.rows() * sizes.out()[1] * sizes.output),
             a: sizes.gathered(),
-            da: sizes.gathered(),
+            da: Scratch::new(sizes.rows() * sizes.out()[1] * sizes.input),
             spare: pass.outer.spare(),
             kept: [sizes.output, sizes.input].map(|channels| sizes.kept::<R>(channels)),
             pairs: match lean::vectors::<R>(sizes) {
