@@ -53,6 +53,8 @@ impl<R: Real> Stored<R> for R {
 pub trait Vector: Copy {
     type Elem: Real;
     const LANES: usize;
+    /// Vectors that the machine's registers hold.
+    const REGISTERS: usize = 16;
     /// Kept numbers that one [`Vector::product`] multiplies and sums in a lane.
     const DEPTH: usize = 1;
     /// So many of them for every lane.

@@ -87,6 +87,7 @@ macro_rules! lane_by_lane {
 impl<V: Vector, const W: usize> Vector for Many<V, W> {
     type Elem = V::Elem;
     const LANES: usize = W * V::LANES;
+    const REGISTERS: usize = V::REGISTERS / W;
     one_by_one!();
     #[inline(always)]
     unsafe fn load_kept(from: *const Kept<V>) -> Self {

@@ -14,6 +14,7 @@ where
 {
     type Elem = Dual<V::Elem>;
     const LANES: usize = V::LANES;
+    const REGISTERS: usize = V::REGISTERS / 2;
     one_by_one!();
     #[inline(always)]
     unsafe fn load(from: *const Self::Elem) -> Self {

@@ -167,6 +167,7 @@ macro_rules! as_inside {
 impl<V: Brief> Vector for LeanVec<V> {
     type Elem = Lean;
     const LANES: usize = V::LANES;
+    const REGISTERS: usize = 32;
     const DEPTH: usize = 2;
     type Operand = V::Pairs;
     #[inline(always)]

@@ -112,6 +112,7 @@ macro_rules! vector {
         impl Vector for $name {
             type Elem = $elem;
             const LANES: usize = $lanes;
+            const REGISTERS: usize = if size_of::<$raw>() == 64 { 32 } else { 16 };
             one_by_one!();
             #[inline(always)]
             unsafe fn load(from: *const $elem) -> Self {

@@ -76,6 +76,43 @@ impl<R: Real> Matrix<R> {
     }
 }
 
+/// Calls `$call` with tiles of `$MR` rows, from row `$at` on, until `$count` rows are through: the sums of a tile, `$NV`
+/// vectors a row, stay in registers beside its operands, and there are enough of them to hide how long a sum takes.
+macro_rules! tiles {
+    ($V:ty, $NV:expr, $count:expr, |$MR:ident, $at:ident| $call:expr) => {{
+        let most = match <$V>::REGISTERS {
+            32.. => 16,
+            16.. => 12,
+            _ => 6,
+        } / $NV;
+        let (count, mut next) = ($count, 0);
+        macro_rules! tile {
+            ($rows:literal) => {{
+                const $MR: usize = $rows;
+                let $at = next;
+                $call;
+                next += $rows;
+            }};
+        }
+        while next < count {
+            let left = count - next;
+            if most >= 16 && left >= 16 {
+                tile!(16)
+            } else if most >= 8 && left >= 8 {
+                tile!(8)
+            } else if matches!(most, 6 | 7) && left >= 6 && left != 8 {
+                tile!(6)
+            } else if most >= 4 && left >= 4 {
+                tile!(4)
+            } else if most < 4 && left >= 2 {
+                tile!(2)
+            } else {
+                tile!(1)
+            }
+        }
+    }};
+}
+
 struct Strip<R: Real, T> {
     a: *const R::Kept,
     a_step: usize,
@@ -88,22 +125,8 @@ struct Strip<R: Real, T> {
 impl<R: Real, T: Stored<R>> Strip<R, T> {
     #[inline(always)]
     unsafe fn run<V: Vector<Elem = R>, const NV: usize>(&self, pixels: usize) {
-        let mut p = 0;
         // SAFETY: pixels `p..p + MR` exist.
-        unsafe {
-            while R::PARTS * NV < 4 && p + 8 <= pixels {
-                self.tile::<V, 8, NV>(p);
-                p += 8;
-            }
-            while p + 4 <= pixels {
-                self.tile::<V, 4, NV>(p);
-                p += 4;
-            }
-            while p < pixels {
-                self.tile::<V, 1, NV>(p);
-                p += 1;
-            }
-        }
+        tiles!(V, NV, pixels, |MR, p| unsafe { self.tile::<V, MR, NV>(p) });
     }
 
     #[inline(always)]
@@ -201,11 +224,11 @@ pub unsafe fn outer<V: Vector>(
         }
         let mut j = 0;
         while j + 2 * V::LANES <= n {
-            outer_strip::<V, 8, 2>(pair, m, n, j, sum);
+            outer_strip::<V, 2>(pair, m, n, j, sum);
             j += 2 * V::LANES;
         }
         if j < n {
-            outer_strip::<V, 16, 1>(pair, m, n, j, sum);
+            outer_strip::<V, 1>(pair, m, n, j, sum);
         }
     }
 }
@@ -232,29 +255,15 @@ unsafe fn in_turn<V: Vector>(
 }
 
 #[inline(always)]
-unsafe fn outer_strip<V: Vector, const MR: usize, const NV: usize>(
+unsafe fn outer_strip<V: Vector, const NV: usize>(
     pair: Pair<Kept<V>>,
     m: usize,
     n: usize,
     j: usize,
     sum: *mut V::Elem,
 ) {
-    let mut i = 0;
     // SAFETY: rows `i..i + MR` of the sum exist.
-    unsafe {
-        while V::Elem::PARTS == 1 && i + MR <= m {
-            outer_tile::<V, MR, NV>(pair, n, [i, j], sum);
-            i += MR;
-        }
-        while i + 4 <= m {
-            outer_tile::<V, 4, NV>(pair, n, [i, j], sum);
-            i += 4;
-        }
-        while i < m {
-            outer_tile::<V, 1, NV>(pair, n, [i, j], sum);
-            i += 1;
-        }
-    }
+    tiles!(V, NV, m, |MR, i| unsafe { outer_tile::<V, MR, NV>(pair, n, [i, j], sum) });
 }
 
 #[inline(always)]
