@@ -7,6 +7,7 @@
 //! declare. `--json` prints a line a case instead, `--steps N` sets the number of steps, `--test` runs one of each.
 
 use oche::data::loader::Batch;
+use oche::device::simd::{Isa, has_bf16, isa};
 use oche::nn::Sgd;
 use oche::search::{Hyper, Order, Searcher, Workload};
 use oche::space::cnn::{CnnConfig, CnnSupernet};
@@ -176,9 +177,14 @@ fn main() {
     }
     let wanted = args.iter().find(|a| !a.starts_with("--") && a.parse::<usize>().is_err());
     let whole = wanted.is_some_and(|part| Case::all().any(|case| case.name() == *part));
+    let fast = has_bf16() && isa() == Isa::Avx512;
     for (index, case) in Case::all().enumerate() {
         let name = case.name();
         if wanted.is_some_and(|part| if whole { name != *part } else { !name.contains(part) }) {
+            continue;
+        }
+        if case.lean && wanted.is_none() && !fast {
+            println!("{name:<26} not run: takes minutes without AVX-512 BF16, unless it is named");
             continue;
         }
         let result = measure(index, steps.unwrap_or(case.steps()));
