@@ -53,7 +53,7 @@ impl<R: Real> Stored<R> for R {
 pub trait Vector: Copy {
     type Elem: Real;
     const LANES: usize;
-    /// Vectors that the machine's registers hold.
+    /// Vectors of this type that the machine's registers hold: what tiles of sums are cut by.
     const REGISTERS: usize = 16;
     /// Kept numbers that one [`Vector::product`] multiplies and sums in a lane.
     const DEPTH: usize = 1;
