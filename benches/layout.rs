@@ -4,8 +4,8 @@
 //! depthwise over padded planes with vectors along a row, 1x1 as a product with vectors along the pixels.
 
 use oche::device::simd::{Kernel, Vector, dispatch};
-use oche::ops::cpu::{conv, depthwise};
 use oche::ops::window::Window;
+use oche_cpu::LayerKernels;
 use rayon::prelude::*;
 use std::time::Instant;
 
@@ -319,14 +319,14 @@ fn race_depthwise<const K: usize>(once: bool, c: usize, size: usize) {
     let flops = 2 * count * K * K;
     let times = race(
         once,
-        || depthwise::forward(&w, dims, &x, &weight, &mut y, false),
+        || f32::depthwise(&w, dims, &x, &weight, &mut y, false),
         || planes_forward::<K>(size, c, &x1, &weight, &mut y1),
     );
     close(&channels_first(&y, pixels, c), &y1, K as f32);
     report(&format!("depthwise {K}x{K}, {c} channels {size}x{size}, forward"), flops, times);
     let times = race(
         once,
-        || depthwise::weight_grad(&w, dims, &x, &dy, &mut dw, false),
+        || f32::depthwise_weight_grad(&w, dims, &x, &dy, &mut dw, false),
         || planes_weight::<K>(size, c, &x1, &dy1, &mut dw1),
     );
     close(&dw, &dw1, 1e3);
@@ -343,14 +343,14 @@ fn race_pointwise(once: bool, ci: usize, co: usize, size: usize) {
     let flops = 2 * BATCH * pixels * ci * co;
     let times = race(
         once,
-        || conv::forward(&w, dims, co, &x, &weight, &mut y, false),
+        || f32::conv(&w, dims, co, &x, &weight, &mut y, false),
         || pixels_forward(pixels, ci, co, &x1, &weight, &mut y1),
     );
     close(&channels_first(&y, pixels, co), &y1, ci as f32);
     report(&format!("1x1, {ci} to {co} channels, {size}x{size}, forward"), flops, times);
     let times = race(
         once,
-        || conv::weight_grad(&w, dims, co, &x, &dy, &mut dw, false),
+        || f32::conv_weight_grad(&w, dims, co, &x, &dy, &mut dw, false),
         || pixels_weight(pixels, ci, co, &x1, &dy1, &mut dw1),
     );
     close(&dw, &dw1, 1e3);

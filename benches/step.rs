@@ -8,7 +8,7 @@
 //! the processor has no products of bf16, its cases run only if they are named: on plain arrays they take minutes.
 
 use oche::data::loader::Batch;
-use oche::device::simd::{Isa, has_bf16, isa};
+use oche::device::simd::multiplies_bf16;
 use oche::nn::Sgd;
 use oche::search::{Hyper, Order, Searcher, Workload};
 use oche::space::cnn::{CnnConfig, CnnSupernet};
@@ -178,7 +178,7 @@ fn main() {
     }
     let wanted = args.iter().find(|a| !a.starts_with("--") && a.parse::<usize>().is_err());
     let whole = wanted.is_some_and(|part| Case::all().any(|case| case.name() == *part));
-    let fast = has_bf16() && isa() == Isa::Avx512;
+    let fast = multiplies_bf16();
     for (index, case) in Case::all().enumerate() {
         let name = case.name();
         if wanted.is_some_and(|part| if whole { name != *part } else { !name.contains(part) }) {

@@ -1,7 +1,7 @@
 //! `inspect device`, `cases` and `bench` as their users run them, on the emulated device and without one.
 #![cfg(target_os = "linux")] // as the emulated driver
 
-use oche::device::simd::{Isa, has_bf16, isa};
+use oche::device::simd::multiplies_bf16;
 use std::fs;
 use std::path::Path;
 use std::process::Output;
@@ -99,7 +99,7 @@ fn a_processors_steps_are_measured_in_bf16_or_the_row_says_why_not() {
     let off = row(&format!("{flags} --fusion off"));
     assert!(off.contains("not measured: run.precision: bf16") && off.contains("take f32"), "{off}");
     let on = row(flags);
-    let here = has_bf16() && isa() == Isa::Avx512;
+    let here = multiplies_bf16();
     assert_eq!(!on.contains("not measured: run.precision: bf16 needs"), here, "{on}");
     assert!(here == (on.split_whitespace().filter(|word| word.parse::<f64>().is_ok()).count() > 3), "{on}");
 }

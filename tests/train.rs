@@ -8,7 +8,7 @@ mod objective;
 #[path = "common/program.rs"]
 mod program;
 
-use oche::device::simd::{Isa, has_bf16, isa};
+use oche::device::simd::multiplies_bf16;
 use oche::run::safetensors_read;
 use oche::space::{genotype, zoo};
 use program::{Ended, listing, one_line, rows, run, stopped};
@@ -136,7 +136,7 @@ fn stopped_and_resumed_is_the_same_as_in_one_go() {
         train_well(dir, &format!("--resume {out}"));
         assert_same(&dir.join("whole"), &dir.join(&out));
     }
-    if has_bf16() && isa() == Isa::Avx512 {
+    if multiplies_bf16() {
         let flags = flags.replace("--channels 2", "--channels 8") + " --device cpu";
         train_well(dir, &format!("{flags} --out exact"));
         let flags = format!("{flags} --precision bf16");

@@ -8,8 +8,8 @@ mod cell;
 mod roofline;
 
 use criterion::{Criterion, Throughput};
-use oche::ops::cpu::{conv, depthwise, gemm, pool};
 use oche::ops::window::Window;
+use oche_cpu::LayerKernels;
 use roofline::Roofline;
 use std::time::{Duration, Instant};
 
@@ -75,14 +75,13 @@ fn depthwise_passes(bench: &mut Bench) {
             let (mut y, mut dx, mut dw) = (numbers(out), numbers(count), numbers(c * w.taps()));
             let (flops, bytes) = (2 * out * w.taps(), (count + out) * 4);
             let name = |pass| format!("depthwise {kernel}x{kernel} s{stride} d{dilation} {c}@{size} {pass}");
-            bench.run(&name("forward"), flops, bytes, || {
-                depthwise::forward(&w, dims, &x, &weight, &mut y, false)
-            });
+            bench
+                .run(&name("forward"), flops, bytes, || f32::depthwise(&w, dims, &x, &weight, &mut y, false));
             bench.run(&name("input"), flops, bytes, || {
-                depthwise::input_grad(&w, dims, &weight, &dy, &mut dx, false)
+                f32::depthwise_input_grad(&w, dims, &weight, &dy, &mut dx, false)
             });
             bench.run(&name("weight"), flops, bytes, || {
-                depthwise::weight_grad(&w, dims, &x, &dy, &mut dw, false)
+                f32::depthwise_weight_grad(&w, dims, &x, &dy, &mut dw, false)
             });
         }
     }
@@ -108,16 +107,18 @@ fn dense_passes(bench: &mut Bench) {
         let (mut y, mut dx, mut dw) = (numbers(out), numbers(count), weight.clone());
         let (flops, bytes) = (2 * out * ci * w.taps(), (count + out) * 4);
         let name = |pass| format!("{name} {ci}->{co}@{size} {pass}");
-        bench.run(&name("forward"), flops, bytes, || conv::forward(&w, dims, co, &x, &weight, &mut y, false));
+        bench.run(&name("forward"), flops, bytes, || f32::conv(&w, dims, co, &x, &weight, &mut y, false));
         bench.run(&name("input"), flops, bytes, || {
-            conv::input_grad(&w, dims, co, &weight, &dy, &mut dx, false)
+            f32::conv_input_grad(&w, dims, co, &weight, &dy, &mut dx, false)
         });
-        bench.run(&name("weight"), flops, bytes, || conv::weight_grad(&w, dims, co, &x, &dy, &mut dw, false));
+        bench.run(&name("weight"), flops, bytes, || {
+            f32::conv_weight_grad(&w, dims, co, &x, &dy, &mut dw, false)
+        });
     }
     let (m, k, n) = (64, 256, 10);
     let (a, b, mut c) = (numbers(m * k), numbers(k * n), numbers(m * n));
     bench.run("linear 64x256x10 forward", 2 * m * k * n, (m * k + k * n + m * n) * 4, || {
-        gemm::matmul((m, k, n), &a, false, &b, true, &mut c, false)
+        f32::matmul((m, k, n), &a, false, &b, true, &mut c, false)
     });
 }
 
@@ -132,17 +133,17 @@ fn pools(bench: &mut Bench) {
             let (steps, bytes) = (out * w.taps(), (count + out) * 4);
             let name = |pass| format!("{pass} 3x3 s{stride} {c}@{size}");
             bench.run(&name("max pool"), steps, bytes + out, || {
-                pool::max_forward(&w, dims, &x, &mut y, &mut index)
+                f32::max_pool(&w, dims, &x, &mut y, &mut index)
             });
             bench.run(&name("max gather"), out, bytes + out, || {
-                pool::max_gather(&w, dims, &x, &index, &mut y, false)
+                f32::max_pool_gather(&w, dims, &x, &index, &mut y, false)
             });
             bench.run(&name("max scatter"), out, bytes + out, || {
-                pool::max_scatter(&w, dims, &dy, &index, &mut dx, false)
+                f32::max_pool_scatter(&w, dims, &dy, &index, &mut dx, false)
             });
-            bench.run(&name("mean pool"), steps, bytes, || pool::avg_forward(&w, dims, &x, &mut y, false));
+            bench.run(&name("mean pool"), steps, bytes, || f32::avg_pool(&w, dims, &x, &mut y, false));
             bench.run(&name("mean pool input"), steps, bytes, || {
-                pool::avg_input_grad(&w, dims, &dy, &mut dx, false)
+                f32::avg_pool_input_grad(&w, dims, &dy, &mut dx, false)
             });
         }
     }

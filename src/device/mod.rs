@@ -1,16 +1,12 @@
 //! Memory, vector instructions, CUDA devices, random streams, profile. Knows no shapes and no gradients.
 
 pub mod cuda;
-pub mod dual;
-pub mod lean;
 pub mod memory;
 pub mod profile;
 pub mod random;
-mod ranges;
-pub mod real;
-pub mod simd;
 
 use crate::error::Result;
+pub use oche_cpu::{dual, lean, real, simd};
 use std::sync::Arc;
 
 /// Where tensors are and operations run.

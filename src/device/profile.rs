@@ -1,4 +1,5 @@
-//! The only reader of the environment: `OCHE_DEBUG` (0 to 4) and `OCHE_SIMD`; and of what the process takes.
+//! What the environment asks for: `OCHE_DEBUG` (0 to 4), and `OCHE_SIMD`, which the CPU kernels read; and what the process
+//! takes.
 //!
 //! | `OCHE_DEBUG` | prints |
 //! | --- | --- |
@@ -15,7 +16,7 @@ use std::sync::OnceLock;
 /// they may not hold as if it was not there.
 pub fn check() -> Result<()> {
     level()?;
-    simd::wanted()?;
+    simd::wanted().map_err(|what| Error::config("OCHE_SIMD", what))?;
     Ok(())
 }
 
@@ -31,11 +32,6 @@ fn level() -> Result<u8> {
     level.ok_or_else(|| {
         Error::config("OCHE_DEBUG", format!("is \"{text}\", must be a whole number from 0 to 4; or unset it"))
     })
-}
-
-/// The instruction set asked for by `OCHE_SIMD`, if any.
-pub fn simd_wanted() -> Option<String> {
-    variable("OCHE_SIMD")
 }
 
 /// What is set to nothing counts as unset.

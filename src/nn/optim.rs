@@ -4,7 +4,7 @@ use super::cuda;
 use super::scalar::{Factor, Scalar};
 use crate::error::Result;
 use crate::on_plain;
-use crate::ops::cpu::elementwise::{CHUNK, sum_chunks};
+use crate::ops::elementwise::{CHUNK, sum_chunks};
 use crate::tensor::{Real, Tensor};
 use rayon::prelude::*;
 

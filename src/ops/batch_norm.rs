@@ -7,16 +7,16 @@
 //! The backward is linear and symmetric in g, so its own derivative in g is itself; that in x is written out in
 //! [`BatchNormGradGrad`]. Ioffe and Szegedy, arXiv 1502.03167.
 
-use super::cpu::channel::{Moments, Product, WithNormalised, apply, apply2, sums};
 use super::cuda::batch_norm as twin;
 use super::pointwise::same;
 use crate::error::{Error, Result};
 use crate::on_real;
 use crate::tape::{Cost, Op, Out, Pullback, Saved};
 use crate::tensor::{Real, Shape, Tensor};
+use oche_cpu::channel::{Moments, Product, WithNormalised, apply, sums};
 
 /// Added to the variance.
-pub const EPSILON: f64 = 1e-5;
+pub use oche_cpu::EPSILON;
 
 /// x -> z with the statistics of this batch, which are saved as rows mean, r and biased variance, (3, C).
 #[derive(Clone, Copy, Debug)]
@@ -49,7 +49,7 @@ impl Op for BatchNorm {
             let stats = out.saved[0].make_mut::<R>();
             statistics(x, c, stats);
             let (mean, r) = (stats[..c].to_vec(), stats[c..2 * c].to_vec());
-            apply::<R>(ins[0], &[&mean, &r], out, |x, p| (x - p[0]) * p[1]);
+            apply([x, x], &[&mean, &r], out.value.make_mut(), out.accumulate, |x, _, p| (x - p[0]) * p[1]);
         });
         Ok(())
     }
@@ -128,7 +128,7 @@ impl Op for BatchNormGrad {
             let [s1, s2] = sums(g, x, &[mean, r], WithNormalised);
             let s1: Vec<R> = s1.iter().map(|&s| R::narrow(s / m)).collect();
             let s2: Vec<R> = s2.iter().map(|&s| R::narrow(s / m)).collect();
-            apply2(g, x, &[mean, r, &s1, &s2], out, |g, x, p| {
+            apply([g, x], &[mean, r, &s1, &s2], out.value.make_mut(), out.accumulate, |g, x, p| {
                 let z = (x - p[0]) * p[1];
                 p[1] * (g - p[2] - z * p[3])
             });
@@ -179,9 +179,9 @@ impl Op for BatchNormGradGrad {
                 factors.iter_mut().zip(row).for_each(|(f, x)| f.push(R::narrow(x)));
             }
             let [fv, fg, one, z] = &factors;
-            apply2(v, g, &[fv, fg], out, |v, g, p| v * p[0] + g * p[1]);
-            out.accumulate = true;
-            apply(ins[2], &[one, z, mean, r], out, |x, p| p[0] + p[1] * ((x - p[2]) * p[3]));
+            let (y, add) = (out.value.make_mut(), out.accumulate);
+            apply([v, g], &[fv, fg], y, add, |v, g, p| v * p[0] + g * p[1]);
+            apply([x, x], &[one, z, mean, r], y, true, |x, _, p| p[0] + p[1] * ((x - p[2]) * p[3]));
         });
         Ok(())
     }
@@ -212,7 +212,8 @@ impl Op for Normalise {
         }
         on_real!(out.value.dtype(), R => {
             let r = rsqrt::<R>(ins[2]);
-            apply::<R>(ins[0], &[ins[1].as_slice(), &r], out, |x, p| (x - p[0]) * p[1]);
+            let (x, mean) = (ins[0].as_slice::<R>(), ins[1].as_slice());
+            apply([x, x], &[mean, &r], out.value.make_mut(), out.accumulate, |x, _, p| (x - p[0]) * p[1]);
         });
         Ok(())
     }
@@ -243,7 +244,10 @@ impl Op for NormaliseGrad {
         if let Some(cuda) = out.value.cuda().cloned() {
             return twin::normalise_gradient(&cuda, ins, out);
         }
-        on_real!(out.value.dtype(), R => apply::<R>(ins[0], &[&rsqrt::<R>(ins[1])], out, |g, p| g * p[0]));
+        on_real!(out.value.dtype(), R => {
+            let (g, r) = (ins[0].as_slice::<R>(), rsqrt::<R>(ins[1]));
+            apply([g, g], &[&r], out.value.make_mut(), out.accumulate, |g, _, p| g * p[0]);
+        });
         Ok(())
     }
     fn vjp(&self, cx: &mut Pullback) -> Result<()> {

@@ -1,7 +1,7 @@
 //! Conversion to another floating-point type: images in `BF16` beside parameters in `F32`.
 
-use super::cpu::elementwise::map1;
 use super::cuda::cast as twin;
+use super::elementwise::map1;
 use crate::error::{Error, Result};
 use crate::on_real;
 use crate::tape::{Cost, Op, Out, Pullback};

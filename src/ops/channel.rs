@@ -3,13 +3,13 @@
 //! Scale and shift are the affine part of batch norm; the shift is also the bias of a linear layer.
 
 use super::cast::Cast;
-use super::cpu::channel::{apply, reduce};
 use super::cuda::channel as twin;
 use super::pointwise::same;
 use crate::error::{Error, Result};
 use crate::on_real;
 use crate::tape::{Cost, Op, Out, Pullback};
 use crate::tensor::{DType, Shape, Tensor};
+use oche_cpu::channel::{apply, reduce};
 
 fn with_channels(op: &'static str, x: Shape, c: Shape) -> Result<Shape> {
     if x.rank() == 0 || c.rank() != 1 || c.last() != x.last() {
@@ -60,7 +60,7 @@ channel_op!(
     ChannelScale scale, "channel_scale", 1, |s: &[Shape]| with_channels("channel_scale", s[0], s[1]), image,
     |R, x, out| {
         let c = x[1].as_slice::<R>();
-        apply::<R>(x[0], &[c], out, |x, p| p[0] * x)
+        apply([x[0].as_slice::<R>(); 2], &[c], out.value.make_mut(), out.accumulate, |x, _, p| p[0] * x)
     },
     |cx| {
         let (x, c, g) = (cx.x(0), cx.x(1), cx.g());
@@ -73,7 +73,7 @@ channel_op!(
     ChannelShift shift, "channel_shift", 1, |s: &[Shape]| with_channels("channel_shift", s[0], s[1]), image,
     |R, x, out| {
         let c = x[1].as_slice::<R>();
-        apply::<R>(x[0], &[c], out, |x, p| x + p[0])
+        apply([x[0].as_slice::<R>(); 2], &[c], out.value.make_mut(), out.accumulate, |x, _, p| x + p[0])
     },
     |cx| {
         let g = cx.g();
@@ -86,7 +86,7 @@ channel_op!(
     ChannelDot dot, "channel_dot", 2, |s: &[Shape]| same("channel_dot", s).map(|s| Shape::from([s.last()])), DType::exact,
     |R, x, out| {
         let b = x[1].as_slice::<R>();
-        reduce::<R>(x[0].as_slice::<R>(), Some(b), out)
+        reduce::<R>(x[0].as_slice(), Some(b), out.value.make_mut(), out.accumulate)
     },
     |cx| {
         let (a, b, g) = (cx.x(0), cx.x(1), cx.g());
@@ -97,7 +97,7 @@ channel_op!(
 channel_op!(
     /// x -> sum over all but the channels, (C)
     ChannelSum sum, "channel_sum", 1, |s: &[Shape]| Ok(Shape::from([s[0].last()])), DType::exact,
-    |R, x, out| reduce::<R>(x[0].as_slice::<R>(), None, out),
+    |R, x, out| reduce::<R>(x[0].as_slice(), None, out.value.make_mut(), out.accumulate),
     |cx| {
         let (x, mut g) = (cx.x(0), cx.g());
         let (shape, dtype) = (cx.tape().shape(x), cx.tape().dtype(x));

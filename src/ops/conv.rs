@@ -5,13 +5,13 @@
 //! A convolution is linear in x and in w. Its forward, input gradient and weight gradient are each other's
 //! derivatives, so all orders are covered by the three.
 
-use super::cpu::{conv, depthwise};
 use super::cuda::{conv as conv_twin, depthwise as depthwise_twin};
 use super::window::Window;
 use crate::error::{Error, Result};
 use crate::on_real;
 use crate::tape::{Cost, Op, Out, Pullback};
 use crate::tensor::{DType, Shape, Tensor};
+use oche_cpu::LayerKernels;
 
 /// What is slid over the image, and whether channels mix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +34,7 @@ impl Geometry {
             let what = format!("weights {w} do not fit images {x} and a kernel of {:?}", self.window.kernel);
             return Err(Error::shape(op, what));
         }
-        let [oh, ow] = self.window.out(op, [height, width])?;
+        let [oh, ow] = self.window.out([height, width]).map_err(|what| Error::shape(op, what))?;
         Ok(Shape::from([n, oh, ow, o]))
     }
     fn macs(&self, y: Shape, w: Shape) -> u64 {
@@ -75,8 +75,8 @@ impl Op for Conv {
         on_real!(out.value.dtype(), R => {
             let (x, w, y) = (ins[0].as_slice::<R>(), ins[1].as_slice::<R>(), out.value.make_mut::<R>());
             match self.0.depthwise {
-                true => depthwise::forward(window, dims, x, w, y, add),
-                false => conv::forward(window, dims, channels, x, w, y, add),
+                true => R::depthwise(window, dims, x, w, y, add),
+                false => R::conv(window, dims, channels, x, w, y, add),
             }
         });
         Ok(())
@@ -122,8 +122,8 @@ impl Op for ConvInput {
         on_real!(out.value.dtype(), R => {
             let (dy, w, dx) = (ins[0].as_slice::<R>(), ins[1].as_slice::<R>(), out.value.make_mut::<R>());
             match self.geometry.depthwise {
-                true => depthwise::input_grad(window, dims, w, dy, dx, add),
-                false => conv::input_grad(window, dims, channels, w, dy, dx, add),
+                true => R::depthwise_input_grad(window, dims, w, dy, dx, add),
+                false => R::conv_input_grad(window, dims, channels, w, dy, dx, add),
             }
         });
         Ok(())
@@ -172,8 +172,8 @@ impl Op for ConvWeight {
         on_real!(out.value.dtype(), R => {
             let (x, dy, dw) = (ins[0].as_slice::<R>(), ins[1].as_slice::<R>(), out.value.make_mut::<R>());
             match self.geometry.depthwise {
-                true => depthwise::weight_grad(window, dims, x, dy, dw, add),
-                false => conv::weight_grad(window, dims, channels, x, dy, dw, add),
+                true => R::depthwise_weight_grad(window, dims, x, dy, dw, add),
+                false => R::conv_weight_grad(window, dims, channels, x, dy, dw, add),
             }
         });
         Ok(())

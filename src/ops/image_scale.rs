@@ -2,8 +2,8 @@
 //!
 //! Drop path (arXiv 1605.07648) is this with factors 0 and 1 / keep.
 
-use super::cpu::elementwise::map_rows;
 use super::cuda::image_scale as twin;
+use super::elementwise::map_rows;
 use super::pointwise::same;
 use crate::error::{Error, Result};
 use crate::on_real;

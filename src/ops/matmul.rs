@@ -1,11 +1,11 @@
 //! Matrix product: y = A B with either factor transposed. A linear layer is x W^T and a channel shift.
 
-use super::cpu::gemm;
 use super::cuda::matmul as twin;
 use crate::error::{Error, Result};
 use crate::on_real;
 use crate::tape::{Cost, Op, Out, Pullback};
 use crate::tensor::{Shape, Tensor};
+use oche_cpu::LayerKernels;
 
 /// (A, B) -> A B, (m, k) x (k, n); `transpose` says which factors are stored transposed.
 #[derive(Clone, Copy, Debug)]
@@ -51,7 +51,7 @@ impl Op for MatMul {
         let ([ta, tb], add) = (self.transpose, out.accumulate);
         on_real!(out.value.dtype(), R => {
             let (a, b, y) = (ins[0].as_slice::<R>(), ins[1].as_slice::<R>(), out.value.make_mut::<R>());
-            gemm::matmul((m, k, n), a, ta, b, tb, y, add);
+            R::matmul((m, k, n), a, ta, b, tb, y, add);
         });
         Ok(())
     }

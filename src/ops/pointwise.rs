@@ -1,7 +1,7 @@
 //! Elementwise operations: copy, add, subtract, multiply, relu, scaling, and the inner product that undoes scaling.
 
-use super::cpu::elementwise::{CHUNK, map1, map2, sum_chunks};
 use super::cuda::pointwise as twin;
+use super::elementwise::{CHUNK, map1, map2, sum_chunks};
 use crate::error::{Error, Result};
 use crate::on_real;
 use crate::tape::{Cost, Op, Out, Pullback};

@@ -3,13 +3,13 @@
 //! Padding never wins a maximum and is not counted in an average (`count_include_pad = false`). A maximum remembers
 //! the tap it came from (the first of equals, in row-major order); given the taps it is linear.
 
-use super::cpu::pool;
 use super::cuda::pool as twin;
 use super::window::Window;
 use crate::error::{Error, Result};
 use crate::on_real;
 use crate::tape::{Cost, Op, Out, Pullback, Saved};
 use crate::tensor::{Real, Shape, Tensor};
+use oche_cpu::LayerKernels;
 use rayon::prelude::*;
 
 fn dims(op: &'static str, x: Shape) -> Result<[usize; 4]> {
@@ -25,7 +25,7 @@ fn pooled(op: &'static str, window: &Window, x: Shape) -> Result<Shape> {
             format!("padding must be at most half the kernel, which has at most 255 taps: {window:?}"),
         ));
     }
-    let [oh, ow] = window.out(op, [h, w])?;
+    let [oh, ow] = window.out([h, w]).map_err(|what| Error::shape(op, what))?;
     Ok(Shape::from([n, oh, ow, c]))
 }
 
@@ -95,7 +95,7 @@ impl Op for MaxPool {
         let index = out.saved[0].make_mut::<u8>();
         on_real!(out.value.dtype(), R => {
             let (x, y) = (ins[0].as_slice::<R>(), out.value.make_mut::<R>());
-            pool::max_forward(&self.window, image(*ins[0].shape()), x, y, index);
+            R::max_pool(&self.window, image(*ins[0].shape()), x, y, index);
         });
         Ok(())
     }
@@ -116,7 +116,7 @@ window_op!(
     |R, x, out| {
         let add = out.accumulate;
         let dims = image(*x[0].shape());
-        pool::max_gather(&self.window, dims, x[0].as_slice::<R>(), x[1].as_slice::<u8>(), out.value.make_mut::<R>(), add)
+        R::max_pool_gather(&self.window, dims, x[0].as_slice::<R>(), x[1].as_slice::<u8>(), out.value.make_mut::<R>(), add)
     },
     |cx| {
         let (x, taps, g) = (cx.x(0), cx.x(1), cx.g());
@@ -133,7 +133,7 @@ window_op!(
     max_scatter,
     |R, x, out| {
         let (dims, add) = (image(self.shape), out.accumulate);
-        pool::max_scatter(&self.window, dims, x[0].as_slice::<R>(), x[1].as_slice::<u8>(), out.value.make_mut::<R>(), add)
+        R::max_pool_scatter(&self.window, dims, x[0].as_slice::<R>(), x[1].as_slice::<u8>(), out.value.make_mut::<R>(), add)
     },
     |cx| {
         let (taps, g) = (cx.x(1), cx.g());
@@ -146,7 +146,7 @@ window_op!(
     avg,
     |R, x, out| {
         let (dims, add) = (image(*x[0].shape()), out.accumulate);
-        pool::avg_forward(&self.window, dims, x[0].as_slice::<R>(), out.value.make_mut::<R>(), add)
+        R::avg_pool(&self.window, dims, x[0].as_slice::<R>(), out.value.make_mut::<R>(), add)
     },
     |cx| {
         let (x, g) = (cx.x(0), cx.g());
@@ -163,7 +163,7 @@ window_op!(
     avg_grad,
     |R, x, out| {
         let (dims, add) = (image(self.shape), out.accumulate);
-        pool::avg_input_grad(&self.window, dims, x[0].as_slice::<R>(), out.value.make_mut::<R>(), add)
+        R::avg_pool_input_grad(&self.window, dims, x[0].as_slice::<R>(), out.value.make_mut::<R>(), add)
     },
     |cx| {
         let g = cx.g();

@@ -5,8 +5,8 @@
 //!
 //! `dx_k = W[i_k] dy`;  `dW[i_k] = <dy, x_k>`.
 
-use super::cpu::elementwise::{CHUNK, map1};
 use super::cuda::weighted_sum as twin;
+use super::elementwise::{CHUNK, map1};
 use super::pointwise::same;
 use crate::device::simd::{Kernel, Vector, dispatch_widest};
 use crate::error::{Error, Result};

@@ -69,7 +69,7 @@ fn pool_cases() -> Vec<Case> {
         {
             let (x, window) = ([2, 9, 8, channels], Window::square(kernel, stride, padding, dilation));
             all.extend([max_pool(x, window), avg_pool(x, window)]);
-            let [oh, ow] = window.out("pool", [9, 8]).unwrap();
+            let [oh, ow] = window.out([9, 8]).unwrap();
             let grad = AvgPoolGrad { window, shape: x.into() };
             let name = format!("avg_pool_grad {channels} k{kernel} s{stride} d{dilation}");
             all.push(Case::op(name, grad, [oche::ops::cases::any([2, oh, ow, channels])]));

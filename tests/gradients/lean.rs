@@ -1,7 +1,7 @@
 //! Cells whose values are kept as bf16 against the same in double precision.
 
 use super::evaluate;
-use oche::device::simd::{Isa, has_bf16, isa};
+use oche::device::simd::multiplies_bf16;
 use oche::ops::cases::Case;
 use oche::ops::cases::fused::{Cell, Found, Preprocess};
 use oche::tensor::{DType, Tensor};
@@ -73,7 +73,7 @@ fn found_cells() {
 #[test]
 fn preprocessing() {
     // without products of bf16 its products are those of f32, since it keeps nothing
-    let rounds = isa() == Isa::Avx512 && has_bf16();
+    let rounds = multiplies_bf16();
     for (x, share) in [
         ([3, 16, 16, 48], 16),
         ([17, 8, 8, 64], 32),

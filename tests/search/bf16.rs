@@ -1,7 +1,7 @@
 //! `--precision bf16` on a processor: one search whatever the threads and the stops, or a refusal.
 
 use super::*;
-use oche::device::simd::{Isa, has_bf16, isa};
+use oche::device::simd::multiplies_bf16;
 
 const CPU: &str = "--device cpu --precision bf16";
 
@@ -15,7 +15,7 @@ fn with_simd(dir: &Path, simd: &str) -> Ended {
 fn a_search_is_the_same_whatever_the_threads_and_the_stops() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
-    if !(has_bf16() && isa() == Isa::Avx512) {
+    if !multiplies_bf16() {
         mistake(dir, &format!("{TINY} {CPU}"), &["run.precision", "take f32"]);
         println!("skipped: this machine has no AVX-512 BF16");
         return;
@@ -41,7 +41,7 @@ fn a_search_is_the_same_whatever_the_threads_and_the_stops() {
 fn what_cannot_be_had_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     one_line(&with_simd(dir.path(), "plain"), &["run.precision: bf16 needs", "take f32"]);
-    if has_bf16() && isa() == Isa::Avx512 {
+    if multiplies_bf16() {
         for (flags, part) in [
             ("--order exact", "--order exact"),
             ("--fusion off", "--fusion off"),

@@ -1,10 +1,10 @@
 //! Device memory: ranges cut from few large allocations, reused in the order of the one stream that uses them.
 
 use super::driver::refused;
-use crate::device::ranges::Ranges;
 use crate::error::{Error, Result};
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys::{self, CUresult::CUDA_ERROR_OUT_OF_MEMORY};
+use oche_cpu::ranges::Ranges;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 /// Allocations come in multiples of this.

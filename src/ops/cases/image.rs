@@ -1,6 +1,7 @@
 //! Cases of operations that slide a window over images, or take some of their pixels.
 
 use super::{Case, Kind, any, channel, mixed, of};
+use crate::error::Error;
 use crate::ops::conv::{Conv, ConvInput, ConvWeight, Geometry};
 use crate::ops::pointwise::{Add, Relu};
 use crate::ops::pool::{AvgPool, AvgPoolGrad, GlobalAvgPool, GlobalSpread, MaxGather, MaxPool, MaxScatter};
@@ -34,7 +35,8 @@ pub fn conv(x: [usize; 4], channels: usize, window: Window) -> Case {
 /// The two gradients of a convolution, as operations on their own. The window must fit the images.
 pub fn conv_gradients(x: [usize; 4], channels: usize, geometry: Geometry) -> crate::Result<[Case; 2]> {
     let Geometry { window, depthwise } = geometry;
-    let ([kh, kw], [oh, ow]) = (window.kernel, window.out("conv", [x[1], x[2]])?);
+    let ([kh, kw], [oh, ow]) =
+        (window.kernel, window.out([x[1], x[2]]).map_err(|what| Error::shape("conv", what))?);
     let (y, weight) = match depthwise {
         true => ([x[0], oh, ow, x[3]], [x[3], 1, kh, kw]),
         false => ([x[0], oh, ow, channels], [channels, x[3], kh, kw]),

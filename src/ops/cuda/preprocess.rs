@@ -8,11 +8,11 @@ use super::cell::launch::{convolve, factors, parts, point, pull, statistics, sum
 use super::cell::{Split, aligned, check_size, images};
 use crate::device::cuda::Cuda;
 use crate::error::Result;
-use crate::ops::cpu::preprocess::Sizes;
 use crate::ops::fused::relu_conv_norm_grad::ReluConvNormGrad;
 use crate::tape::Out;
 use crate::tensor::{DType, Tensor};
 use bytemuck::Zeroable;
+use oche_cpu::preprocess::Sizes;
 
 const FLOAT: usize = size_of::<f32>();
 

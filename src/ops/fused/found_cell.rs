@@ -10,11 +10,11 @@ use crate::error::{Error, Result};
 use crate::on_kept;
 use crate::ops::channel::{ChannelScale, ChannelShift};
 use crate::ops::concat::Concat;
-use crate::ops::cpu::cell::{self as kernel, Sizes, Spec};
 use crate::ops::image_scale::ImageScale;
 use crate::ops::pointwise::Add;
 use crate::tape::{Cost, Op, Out, Pullback, Saved, Tape, Var};
 use crate::tensor::{DType, Element, Real, Shape, Tensor};
+use oche_cpu::cell::{self as kernel, Sizes, Spec};
 use std::sync::Arc;
 
 /// (state 0, state 1, weights .., gamma and beta of every norm .., factors (paths, N) if any, statistics if given) ->

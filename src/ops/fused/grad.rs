@@ -4,10 +4,10 @@ use super::mixed_cell::{MixedCell, operands};
 use super::parts;
 use crate::error::{Error, Result};
 use crate::on_kept;
-use crate::ops::cpu::cell as kernel;
 use crate::ops::cuda::cell as twin;
 use crate::tape::{Cost, Op, Out, Saved};
 use crate::tensor::{DType, Shape, Tensor};
+use oche_cpu::cell as kernel;
 
 /// (g, nodes, what the cell saved .., what it was given ..) -> dW; saves the gradients of the inputs and of the
 /// weights, as far as they are wanted.

@@ -14,12 +14,12 @@ use crate::device::cuda::Cuda;
 use crate::error::{Error, Result};
 use crate::on_kept;
 use crate::ops::concat::Concat;
-use crate::ops::cpu::cell as kernel;
-pub use crate::ops::cpu::cell::{Candidate, Kind, Spec};
 use crate::ops::cuda::cell as twin;
 use crate::ops::weighted_sum::WeightedSum;
 use crate::tape::{Cost, Op, Out, Pullback, Saved, Tape, Var};
 use crate::tensor::{DType, Shape, Tensor};
+use oche_cpu::cell as kernel;
+pub use oche_cpu::cell::{Candidate, Kind, Spec};
 use std::sync::Arc;
 
 /// (W, state 0, state 1, weights ..) -> the nodes side by side (N, H, W, nodes C).

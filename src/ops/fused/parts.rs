@@ -4,13 +4,14 @@ use crate::error::{Error, Result};
 use crate::ops::batch_norm::{BatchNorm, Normalise};
 use crate::ops::concat::Concat;
 use crate::ops::conv::{Conv, Geometry};
-use crate::ops::cpu::cell::{self as kernel, Kind, Sizes, Spec};
 use crate::ops::pointwise::Relu;
 use crate::ops::pool::{AvgPool, MaxPool};
 use crate::ops::subsample::{Phase, Subsample};
 use crate::ops::window::Window;
 use crate::tape::{Cost, Op, Out, Saved, Tape, Var};
-use crate::tensor::{Element, Real, Shape, Tensor};
+use crate::tensor::{Element, Shape, Tensor};
+use oche_cpu::CellKernels;
+use oche_cpu::cell::{self as kernel, Kind, Sizes, Spec};
 
 pub(super) const POINTWISE: Geometry = Geometry {
     window: Window { kernel: [1; 2], stride: [1; 2], padding: [0; 2], dilation: [1; 2] },
@@ -52,7 +53,7 @@ pub(super) fn sizes(
         if item.kind == Kind::Reduce && (size[0] % 2, size[1] % 2, c % 2) != (0, 0, 0) {
             return Err(wrong(format!("a stride-2 skip wants even sizes and channels, got {size:?}, {c}")));
         }
-        let size = item.kind.window().out(op, size)?;
+        let size = item.kind.window().out(size).map_err(&wrong)?;
         if *out.get_or_insert(size) != size {
             return Err(wrong(format!("{item:?} gives {size:?} pixels where others give {out:?}")));
         }
@@ -62,7 +63,7 @@ pub(super) fn sizes(
             if weights != [Shape::from([c, 1, kh, kw]), Shape::from([c, c, 1, 1])] {
                 return Err(wrong(format!("weights {weights:?} do not fit {c} channels and {window:?}")));
             }
-            if k == 1 && window.out(op, size)? != size {
+            if k == 1 && window.out(size).map_err(&wrong)? != size {
                 return Err(wrong(format!("the second half {window:?} changes the size")));
             }
         }
@@ -122,26 +123,26 @@ pub(super) fn saves(spec: &Spec, sizes: &Sizes, pools: bool, lean: bool) -> Vec<
 }
 
 /// Runs the forward, `out` saving what [`saves`] says without pools.
-pub(super) fn forward<R: Real<Kept: Element> + Element>(cell: &kernel::Cell<R>, out: &mut Out) {
+pub(super) fn forward<R: CellKernels<Kept: Element> + Element>(cell: &kernel::Cell<R>, out: &mut Out) {
     let Some((stats, values)) = out.saved.split_first_mut() else { unreachable!("statistics are saved") };
     let mut pools = kernel::Pools::<R>::new(cell.spec, &cell.sizes);
     let (of_pools, mut taps) = pools.parts_mut();
     let mut values = in_order(cell.spec, values.iter_mut().map(|v| v.make_mut()), of_pools);
-    kernel::forward(cell, out.value.make_mut(), stats.make_mut(), &mut values, &mut taps);
+    R::cell(cell, out.value.make_mut(), stats.make_mut(), &mut values, &mut taps);
 }
 
 /// Runs the backward of that; `saved` are the gradient of the nodes, the nodes and what the forward saved.
-pub(super) fn gradient<R: Real<Kept: Element> + Element>(
+pub(super) fn gradient<R: CellKernels<Kept: Element> + Element>(
     cell: &kernel::Cell<R>,
     saved: &[&Tensor],
     to: kernel::Gradients<R>,
 ) {
     let y = saved[1].as_slice::<R>();
-    let pools = kernel::Pools::again(cell, y);
+    let pools = R::pools_again(cell, y);
     let (of_pools, indices) = pools.parts();
     let values = in_order(cell.spec, saved[3..].iter().map(|v| v.as_slice()), of_pools);
     let kept = kernel::Kept { y, stats: saved[2].as_slice(), values, indices };
-    kernel::gradient(cell, &kept, saved[0].as_slice(), to);
+    R::cell_gradient(cell, &kept, saved[0].as_slice(), to);
 }
 
 /// All values, from those that are saved and those of pools.

@@ -13,12 +13,12 @@ use crate::on_kept;
 use crate::ops::channel::{ChannelScale, ChannelShift};
 use crate::ops::concat::Concat;
 use crate::ops::conv::Conv;
-use crate::ops::cpu::preprocess as kernel;
 use crate::ops::cuda::preprocess as twin;
 use crate::ops::pointwise::Relu;
 use crate::ops::subsample::{Phase, Subsample};
 use crate::tape::{Cost, Op, Out, Pullback, Saved, Tape, Var};
 use crate::tensor::{Shape, Tensor};
+use oche_cpu::{CellKernels, preprocess as kernel};
 
 /// (x, weights .., gamma and beta if affine, statistics if given) -> y. Saves the statistics, (3, C), as `BatchNorm`
 /// does, and if affine the convolution's result.
@@ -139,7 +139,7 @@ impl Op for ReluConvNorm {
                 _ => None,
             };
             let stats = stats[0].make_mut();
-            kernel::forward(&sizes, slices[0], weights, given.first().copied(), y, stats, affine);
+            R::preprocess(&sizes, slices[0], weights, given.first().copied(), y, stats, affine);
         });
         Ok(())
     }

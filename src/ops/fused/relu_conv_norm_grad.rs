@@ -3,10 +3,10 @@
 use super::relu_conv_norm::ReluConvNorm;
 use crate::error::{Error, Result};
 use crate::on_kept;
-use crate::ops::cpu::preprocess as kernel;
 use crate::ops::cuda::preprocess as twin;
 use crate::tape::{Cost, Op, Out, Saved};
 use crate::tensor::{DType, Shape, Tensor};
+use oche_cpu::{CellKernels, preprocess as kernel};
 
 /// (g, y or, if affine, the convolution's result, statistics, what the forward was given ..) -> the first gradient that is wanted; saves the others.
 #[derive(Clone, Copy, Debug)]
@@ -75,7 +75,7 @@ impl Op for ReluConvNormGrad {
             let weights_to = all.by_ref().take(weights.len()).collect();
             let affine = all.next().zip(all.next());
             let to = kernel::Gradients { x, weights: weights_to, affine, accumulate: out.accumulate };
-            kernel::gradient(&sizes, own[0].as_slice(), weights, &kept, ins[0].as_slice(), to);
+            R::preprocess_gradient(&sizes, own[0].as_slice(), weights, &kept, ins[0].as_slice(), to);
         });
         Ok(())
     }

@@ -12,9 +12,9 @@ use super::items::{
 use super::launch::{factors, pull, sums};
 use super::{Cell, images};
 use crate::error::Result;
-use crate::ops::cpu::cell::{Item, Kind};
 use crate::tensor::{DType, Tensor};
 use bytemuck::Zeroable;
+use oche_cpu::cell::{Item, Kind};
 use std::collections::BTreeMap;
 
 /// Where the gradients go, as far as they are wanted; overwritten.

@@ -5,10 +5,10 @@ use super::launch::{convolve, statistics, sum};
 use super::{Cell, Saved, images};
 use crate::device::cuda::Cuda;
 use crate::error::Result;
-use crate::ops::cpu::cell::{Item, Kind, Sizes};
 use crate::ops::fused::mixed_cell::MixedCell;
 use crate::tape::Out;
 use crate::tensor::{DType, Tensor};
+use oche_cpu::cell::{Item, Kind, Sizes};
 
 /// Computes the nodes, and what the backward needs, as `cpu::cell::forward` does.
 pub fn forward(cuda: &Cuda, op: &MixedCell, sizes: Sizes, ins: &[&Tensor], out: &mut Out) -> Result<()> {

@@ -15,7 +15,6 @@ pub use forward::forward;
 
 use crate::device::cuda::{Cuda, THREADS};
 use crate::error::{Error, Result};
-use crate::ops::cpu::cell::{Item, Kind, Sizes, Spec};
 use crate::ops::fused::grad::MixedCellGrad;
 use crate::ops::fused::mixed_cell::MixedCell;
 use crate::ops::window::Window;
@@ -23,6 +22,7 @@ use crate::tape::Out;
 use crate::tensor::{DType, Tensor};
 use bytemuck::Zeroable;
 use items::{CONVOLUTION, Images, Operand, Term};
+use oche_cpu::cell::{Item, Kind, Sizes, Spec};
 
 /// The kernel of this name for images of type `$dtype` and a tile of channels.
 macro_rules! tiled {

@@ -1,0 +1,339 @@
+//! The forward pass of a cell.
+
+use super::half::{Bands, Keep};
+use super::pad::{Norm, Padded};
+use super::pixels::set_moments;
+use super::plan::{StatePlan, lanes};
+use super::pools::dense;
+use super::spec::Item;
+use super::sum::{Image, Images, Sum};
+use super::{Cell, Slot, by_image, room, state};
+use crate::EPSILON;
+use crate::ahead::Ahead;
+use crate::jobs::each;
+use crate::real::Real;
+use crate::scratch::Scratch;
+use crate::simd::{Kernel, Vector, call, dispatch_exactly};
+
+/// Computes the nodes side by side, (n, h, w, nodes c); the statistics of all norms, (norms, 3, c); and what the
+/// backward needs: values before their norms, and the taps of maxima.
+pub fn forward<R: Real>(
+    cell: &Cell<R>,
+    y: &mut [R],
+    stats: &mut [R],
+    values: &mut [&mut [R::Kept]],
+    indices: &mut [&mut [u8]],
+) {
+    if let Some(given) = cell.given {
+        stats.copy_from_slice(given);
+    }
+    for from in 0..2 + cell.spec.nodes {
+        if let Some(node) = from.checked_sub(2) {
+            sum_node(cell, node, y, stats, values);
+        }
+        for (k, nodes) in cell.sizes.groups::<R>(cell.spec, from).iter().enumerate() {
+            let plan = StatePlan::new(cell.spec, &cell.sizes, from, (nodes, k == 0), &cell.weights, false);
+            first_values(cell, &plan, y, stats, values, indices);
+            second_values(cell, &plan, stats, values);
+        }
+    }
+}
+
+/// Working memory of one thread.
+struct Work<R: Real> {
+    padded: Padded<R>,
+    bands: Bands<R>,
+    dense: Scratch<R>,
+    /// For a value that is not kept as it is computed.
+    room: Scratch<R>,
+}
+
+/// Pools, first halves and stride-2 skips of one state.
+fn first_values<R: Real>(
+    cell: &Cell<R>,
+    plan: &StatePlan<R>,
+    y: &[R],
+    stats: &mut [R],
+    values: &mut [&mut [R::Kept]],
+    indices: &mut [&mut [u8]],
+) {
+    let (n, c) = (cell.sizes.n, plan.c);
+    let places: Vec<usize> = (plan.pools.iter().map(|p| p.item.value))
+        .chain(plan.convs.iter().map(|k| k.item.value))
+        .chain(plan.reduces.iter().map(|r| r.item.value))
+        .collect();
+    let maxima: Vec<usize> = plan.pools.iter().filter_map(|p| p.maximum).collect();
+    let mut taken: Vec<&mut [R::Kept]> = places.iter().map(|&v| std::mem::take(&mut values[v])).collect();
+    let mut taps: Vec<&mut [u8]> = maxima.iter().map(|&m| std::mem::take(&mut indices[m])).collect();
+    let outs = by_image(taken.iter_mut().map(|t| &mut **t), n);
+    let taps_of = by_image(taps.iter_mut().map(|t| &mut **t), n);
+    let threads = rayon::current_num_threads();
+    let dense = if plan.pools.is_empty() || plan.from < 2 { 0 } else { cell.sizes.image(plan.from) };
+    let moments: Vec<Vec<R>> = each(
+        outs.into_iter().zip(taps_of).collect(),
+        || Work {
+            padded: plan.x(),
+            bands: Bands::new(plan.size, plan.out, c),
+            dense: Scratch::new(dense),
+            room: Scratch::new(room::<R>(cell.sizes.node())),
+        },
+        |work, i, (outs, taps)| {
+            let x = state(cell, y, plan.from, i);
+            let far = cell.sizes.keep::<R>(cell.spec);
+            let next = if i + threads < n { Some(state(cell, y, plan.from, i + threads)) } else { None };
+            let job = First { plan, x, next, outs, taps, work, moments: cell.given.is_none(), far };
+            dispatch_exactly(plan.isa, plan.lanes, job)
+        },
+    );
+    places.iter().zip(taken).for_each(|(&v, t)| values[v] = t);
+    maxima.iter().zip(taps).for_each(|(&m, t)| indices[m] = t);
+    if cell.given.is_none() {
+        set_statistics(cell, &places, &moments, stats);
+    }
+}
+
+struct First<'a, R: Real> {
+    plan: &'a StatePlan<R>,
+    x: Image<R>,
+    /// The image that this thread most likely takes next.
+    next: Option<Image<R>>,
+    /// Of the pools, the convolutions, the skips.
+    outs: Vec<&'a mut [R::Kept]>,
+    taps: Vec<&'a mut [u8]>,
+    work: &'a mut Work<R>,
+    moments: bool,
+    /// How values that a node's sum reads are kept.
+    far: Keep,
+}
+
+impl<R: Real> Kernel<R> for First<'_, R> {
+    /// Moments of each value's channels about its first pixel, and that pixel, (values, 3, c).
+    type Output = Vec<R>;
+    #[inline(always)]
+    fn run<V: Vector<Elem = R>>(self) -> Vec<R> {
+        let Self { plan, x, next, work, mut outs, taps, moments: wanted, far } = self;
+        let (c, [h, w], out) = (plan.c, plan.size, plan.out);
+        let mut moments = vec![R::ZERO; outs.len() * 3 * c];
+        let mut targets = outs.iter_mut().map(|to| &mut **to).zip(moments.chunks_exact_mut(3 * c));
+        // SAFETY: `x` is an image of the plan's size, the results are of the nodes' size.
+        unsafe {
+            if !plan.pools.is_empty() {
+                let dense = dense(x, h * w * c, c, &mut work.dense, (plan.isa, plan.lanes));
+                let mut taps = taps.into_iter();
+                for (pool, (to, moments)) in plan.pools.iter().zip(&mut targets) {
+                    let mut slot = Slot { to, room: &mut work.room };
+                    pool.run(dense, slot.numbers(), &mut taps);
+                    if wanted && pool.item.norms > 0 {
+                        set_moments::<V>(slot.numbers(), c, moments);
+                    }
+                    slot.finish::<V>();
+                }
+            }
+            if plan.has_relu() {
+                plan.x_pad.fill::<V, _>(x, None, plan.size, &mut work.padded);
+            }
+            let shares = plan.convs.iter().map(|conv| conv.first.run_fetches()).sum();
+            let mut ahead = Ahead::new(next.map(|(from, step)| (from, step, c)), h * w, shares);
+            for (conv, (to, moments)) in plan.convs.iter().zip(&mut targets) {
+                let (keep, moments) =
+                    (if conv.second.is_some() { Keep::Near } else { far }, wanted.then_some(moments));
+                conv.first.run::<V>(&work.padded, &mut work.bands, to, moments, keep, &mut ahead);
+            }
+            for (reduce, (to, moments)) in plan.reduces.iter().zip(&mut targets) {
+                let mut slot = Slot { to, room: &mut work.room };
+                let numbers = slot.numbers();
+                for (k, half) in reduce.halves.iter().enumerate() {
+                    for y in 0..out[0] {
+                        let [my, mx] = plan.x_pad.margin;
+                        let from = work.padded.plain.as_ptr().add(plan.x_pad.at(my + 2 * y + k, mx + k));
+                        let to = numbers.as_mut_ptr().add(y * out[1] * c + k * c / 2);
+                        call::<V, _>(half.times((from, 2 * c), (to, c), out[1]));
+                    }
+                }
+                if wanted {
+                    set_moments::<V>(numbers, c, moments);
+                }
+                slot.finish::<V>();
+            }
+        }
+        moments
+    }
+}
+
+/// Second halves of one state's separable convolutions.
+fn second_values<R: Real>(
+    cell: &Cell<R>,
+    plan: &StatePlan<R>,
+    stats: &mut [R],
+    values: &mut [&mut [R::Kept]],
+) {
+    let (n, c, image) = (cell.sizes.n, plan.c, cell.sizes.node());
+    let seconds: Vec<_> = plan.convs.iter().filter_map(|k| Some((&k.item, k.second.as_ref()?))).collect();
+    if seconds.is_empty() {
+        return;
+    }
+    let places: Vec<usize> = seconds.iter().map(|(item, _)| item.value + 1).collect();
+    let mut taken: Vec<&mut [R::Kept]> = places.iter().map(|&v| std::mem::take(&mut values[v])).collect();
+    let (read, known, threads) = (&*values, &*stats, rayon::current_num_threads());
+    let moments: Vec<Vec<R>> = each(
+        by_image(taken.iter_mut().map(|t| &mut **t), n),
+        || (plan.z(), Bands::new(plan.out, plan.out, c)),
+        |(padded, bands), i, outs| {
+            let mut moments = vec![R::ZERO; outs.len() * 3 * c];
+            let targets = outs.into_iter().zip(moments.chunks_exact_mut(3 * c));
+            for ((k, &(item, half)), (z, moments)) in seconds.iter().enumerate().zip(targets) {
+                let x = &read[item.value][i * image..][..image];
+                let (k, then) = if k + 1 < seconds.len() { (k + 1, i) } else { (0, i + threads) };
+                let next = (read[seconds[k].0.value].as_ptr().wrapping_add(then * image), c, c);
+                let pixels = if then < n { image / c } else { 0 };
+                let ahead = Ahead::new([next], pixels, half.run_fetches());
+                let moments = cell.given.is_none().then_some(moments);
+                let (norm, keep) = (cell.norm(known, item.norm), cell.sizes.keep::<R>(cell.spec));
+                let job = Second { half, x, norm, padded, bands, z, moments, keep, ahead };
+                dispatch_exactly(plan.isa, plan.lanes, job);
+            }
+            moments
+        },
+    );
+    places.iter().zip(taken).for_each(|(&v, t)| values[v] = t);
+    if cell.given.is_none() {
+        set_statistics(cell, &places, &moments, stats);
+    }
+}
+
+struct Second<'a, R: Real> {
+    half: &'a super::half::Half<R>,
+    x: &'a [R::Kept],
+    norm: Norm<'a, R>,
+    padded: &'a mut Padded<R>,
+    bands: &'a mut Bands<R>,
+    z: &'a mut [R::Kept],
+    moments: Option<&'a mut [R]>,
+    keep: Keep,
+    ahead: Ahead,
+}
+
+impl<R: Real> Kernel<R> for Second<'_, R> {
+    type Output = ();
+    #[inline(always)]
+    fn run<V: Vector<Elem = R>>(mut self) {
+        let pad = &self.half.x_pad;
+        // SAFETY: `x` and `z` are images of the nodes' size.
+        unsafe {
+            pad.fill::<V, _>((self.x.as_ptr(), pad.c), Some(self.norm), self.half.out, self.padded);
+            self.half.run::<V>(self.padded, self.bands, self.z, self.moments, self.keep, &mut self.ahead);
+        }
+    }
+}
+
+/// Writes mean, r and biased variance of the values at `places` to the rows of all norms that apply to them; `moments`
+/// are those of each image.
+fn set_statistics<R: Real>(cell: &Cell<R>, places: &[usize], moments: &[Vec<R>], stats: &mut [R]) {
+    let (c, wide) = (cell.sizes.c, R::Wide::of);
+    let (n, pixels) = (wide(cell.sizes.n as f64), wide((cell.sizes.node() / c) as f64));
+    for (k, &place) in places.iter().enumerate() {
+        let mut total = vec![[R::Wide::default(); 2]; c]; // means, squares about the mean
+        let images = || moments.iter().map(|m| m[3 * k * c..][..3 * c].split_at(c));
+        let mean = |sum: R, shift: R| shift.wide() + sum.wide() / pixels;
+        for (sum, rest) in images() {
+            let (_, shift) = rest.split_at(c);
+            total
+                .iter_mut()
+                .zip(sum.iter().zip(shift))
+                .for_each(|(t, (&sum, &shift))| t[0] += mean(sum, shift));
+        }
+        total.iter_mut().for_each(|t| t[0] = t[0] / n);
+        for (sum, rest) in images() {
+            let (square, shift) = rest.split_at(c);
+            for (ch, [total, within]) in total.iter_mut().enumerate() {
+                let (s, off) = (sum[ch].wide(), mean(sum[ch], shift[ch]) - *total);
+                *within += square[ch].wide() - s * s / pixels + pixels * off * off;
+            }
+        }
+        let mut row = vec![R::ZERO; 3 * c];
+        for (ch, [mean, within]) in total.into_iter().enumerate() {
+            let variance = if within < wide(0.0) { wide(0.0) } else { within / (n * pixels) };
+            row[ch] = R::narrow(mean);
+            row[c + ch] = R::narrow(wide(1.0) / (variance + wide(EPSILON)).sqrt());
+            row[2 * c + ch] = R::narrow(variance);
+        }
+        for item in &cell.spec.items {
+            for later in 0..item.norms {
+                if item.value + later == place {
+                    stats[(item.norm + later) * 3 * c..][..3 * c].copy_from_slice(&row);
+                }
+            }
+        }
+    }
+}
+
+/// A node's value: the weighted sum of its candidates, their norms applied.
+fn sum_node<R: Real>(cell: &Cell<R>, node: usize, y: &mut [R], stats: &[R], values: &[&mut [R::Kept]]) {
+    let (c, image, nodes) = (cell.sizes.c, cell.sizes.node(), cell.spec.nodes);
+    let (isa, lanes) = lanes::<R>(cell.spec, c);
+    let mut items: Vec<&Item> = cell.spec.into_node(node).collect();
+    Images::<R>::sort(&mut items, |item| item.last().is_some());
+    let terms: Vec<Term<R>> = items.iter().map(|item| Term::new(cell, item, stats)).collect();
+    let dropped = items.iter().any(|item| cell.dropped(item.index, 0).is_some());
+    let alike = if dropped { None } else { Some(combine(cell, &terms, 0)) };
+    each(
+        y.chunks_exact_mut(image * nodes).collect(),
+        || (),
+        |(), i, y| {
+            let (out, mut images) = (y.as_mut_ptr(), Images::new());
+            for item in &items {
+                match (item.last(), item.from.checked_sub(2)) {
+                    (Some(value), _) => images.push_kept((values[value][i * image..].as_ptr(), c)),
+                    (None, Some(earlier)) => {
+                        images.push((out.wrapping_add(earlier * c).cast_const(), nodes * c));
+                    }
+                    (None, None) => images.push((cell.inputs[item.from][i * image..].as_ptr(), c)),
+                }
+            }
+            let out = (out.wrapping_add(node * c), nodes * c);
+            let own;
+            let (factors, constant) = match &alike {
+                Some(alike) => alike,
+                None => {
+                    own = combine(cell, &terms, i);
+                    &own
+                }
+            };
+            let job = Sum { images: &images, factors, constant, out, pixels: image / c };
+            dispatch_exactly(isa, lanes, job);
+        },
+    );
+}
+
+/// A candidate in a node's sum: what its value is multiplied by in every channel, and what is added.
+struct Term<'a, R: Real> {
+    item: &'a Item,
+    factor: Vec<R::Wide>,
+    plus: Vec<R::Wide>,
+}
+
+impl<'a, R: Real> Term<'a, R> {
+    /// w (gamma (x - m) r + beta): factor w gamma r, and the rest is constant.
+    fn new(cell: &Cell<R>, item: &'a Item, stats: &[R]) -> Self {
+        let (c, w) = (cell.sizes.c, cell.mix[item.entry].wide());
+        let Some(at) = item.last_norm() else {
+            return Self { item, factor: vec![w; c], plus: vec![R::Wide::default(); c] };
+        };
+        let Norm { mean, r, gamma, beta } = cell.norm(stats, at);
+        let factor: Vec<R::Wide> = (0..c).map(|ch| w * gamma[ch].wide() * r[ch].wide()).collect();
+        let plus = (0..c).map(|ch| w * beta[ch].wide() - factor[ch] * mean[ch].wide()).collect();
+        Self { item, factor, plus }
+    }
+}
+
+/// All factors, term by term, and the constant of image `i`.
+fn combine<R: Real>(cell: &Cell<R>, terms: &[Term<R>], i: usize) -> (Vec<R>, Vec<R>) {
+    let c = cell.sizes.c;
+    let (mut factors, mut constant) = (Vec::with_capacity(terms.len() * c), vec![R::Wide::default(); c]);
+    for Term { item, factor, plus } in terms {
+        let by = cell.dropped(item.index, i).map_or(R::Wide::of(1.0), R::wide);
+        factors.extend(factor.iter().map(|&f| R::narrow(by * f)));
+        constant.iter_mut().zip(plus).for_each(|(to, &plus)| *to += by * plus);
+    }
+    (factors, constant.into_iter().map(R::narrow).collect())
+}

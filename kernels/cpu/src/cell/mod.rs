@@ -1,0 +1,156 @@
+//! A whole cell at once, image by image: every state is read once for all its candidates.
+//!
+//! Forward, for each state as it becomes known: pools and first halves of all candidates that read it; their batch
+//! statistics; second halves; theirs; then the next node's sum with the norms applied as it reads. Backward the other
+//! way round. Batch statistics are the only places where the images wait for each other.
+
+/// Calls `$f::<stretch, sums>(.., channel)` for stretches of at most four vectors of `$c` channels, each as one vector,
+/// with as many sums as hide the latency of an addition. So a pixel's channels are read together, and what is constant
+/// over pixels is in registers.
+macro_rules! stretches {
+    ($v:ident, $c:expr, $($f:ident)::+ $(<$($t:ty),+>)? ($($arg:expr),*)) => {{
+        use crate::simd::Many;
+        let (c, mut r) = ($c, 0);
+        while const { !$v::SIMPLE } && r + 4 * $v::LANES <= c {
+            $($f)::+::<Many<$v, 4>, 1 $(, $($t),+)?>($($arg,)* r);
+            r += 4 * $v::LANES;
+        }
+        while const { !$v::SIMPLE } && r + 2 * $v::LANES <= c {
+            $($f)::+::<Many<$v, 2>, 2 $(, $($t),+)?>($($arg,)* r);
+            r += 2 * $v::LANES;
+        }
+        while r < c {
+            $($f)::+::<$v, 4 $(, $($t),+)?>($($arg,)* r);
+            r += $v::LANES;
+        }
+    }};
+}
+
+mod backward;
+mod forward;
+mod half;
+mod pad;
+mod pixels;
+mod plan;
+mod pools;
+pub(crate) mod product;
+mod pull;
+mod rows;
+mod spec;
+mod sum;
+mod weights;
+
+#[cfg(not(test))]
+pub(crate) use backward::gradient;
+pub use backward::{Gradients, Kept};
+#[cfg(not(test))]
+pub(crate) use forward::forward;
+pub use plan::Sizes;
+pub use pools::{Pools, pools_scratch};
+pub use spec::{Candidate, Item, Kind, Spec};
+pub use weights::gradient_scratch;
+
+use crate::real::Real;
+use crate::simd::{Kernel, Stored, Vector};
+use std::borrow::Cow;
+
+/// What a cell is computed from.
+pub struct Cell<'a, R: Real> {
+    pub spec: &'a Spec,
+    pub sizes: Sizes,
+    /// The mixing weights, by entry.
+    pub mix: Cow<'a, [R]>,
+    /// Scale and shift of every norm, (c) each; none if norms only normalise.
+    pub affine: Vec<[&'a [R]; 2]>,
+    /// Of every candidate, what it is multiplied by, one number an image, if anything.
+    pub drop: Vec<Option<&'a [R]>>,
+    /// Images (n, h, w, c).
+    pub inputs: [&'a [R]; 2],
+    pub weights: Vec<&'a [R]>,
+    /// Statistics (norms, 3, c) that are used instead of the batch's.
+    pub given: Option<&'a [R]>,
+    /// See [`plain`].
+    pub plain: Vec<R>,
+}
+
+/// Scale and shift of a norm of `c` channels that has none: ones, then zeros.
+pub fn plain<R: Real>(c: usize) -> Vec<R> {
+    [vec![R::ONE; c], vec![R::ZERO; c]].concat()
+}
+
+impl<R: Real> Cell<'_, R> {
+    /// Norm `at` by `stats`, those of all norms.
+    fn norm<'s>(&'s self, stats: &'s [R], at: usize) -> pad::Norm<'s, R> {
+        let c = self.sizes.c;
+        let row = &stats[at * 3 * c..][..3 * c];
+        let plain = || [&self.plain[..c], &self.plain[c..]];
+        let [gamma, beta] = self.affine.get(at).copied().unwrap_or_else(plain);
+        pad::Norm { mean: &row[..c], r: &row[c..2 * c], gamma, beta }
+    }
+    /// What the candidate `item` of image `i` is multiplied by.
+    fn dropped(&self, item: usize, i: usize) -> Option<R> {
+        Some((*self.drop.get(item)?)?[i])
+    }
+}
+
+/// What a kept value holds, by image, and where it is computed: in itself, if it is kept as it is, else in some room.
+struct Slot<'a, R: Real> {
+    to: &'a mut [R::Kept],
+    room: &'a mut [R],
+}
+
+impl<R: Real> Slot<'_, R> {
+    fn numbers(&mut self) -> &mut [R] {
+        let len = self.to.len();
+        match Stored::plain(self.to.as_ptr()) {
+            // SAFETY: `plain` says that it is the same type.
+            Some(same) => unsafe { std::slice::from_raw_parts_mut(same.cast_mut(), len) },
+            None => &mut self.room[..len],
+        }
+    }
+    /// Keeps them.
+    #[inline(always)]
+    fn finish<V: Vector<Elem = R>>(self) {
+        if !R::Kept::is_plain() {
+            // SAFETY: both hold as many; what remains of the last vector is kept one by one.
+            let whole = self.to.len() / V::LANES * V::LANES;
+            for i in (0..whole).step_by(V::LANES) {
+                unsafe { V::load(self.room.as_ptr().add(i)).store_kept(self.to.as_mut_ptr().add(i)) };
+            }
+            self.to[whole..].iter_mut().zip(&self.room[whole..]).for_each(|(to, &x)| *to = x.keep());
+        }
+    }
+}
+
+impl<R: Real> Kernel<R> for Slot<'_, R> {
+    type Output = ();
+    #[inline(always)]
+    fn run<V: Vector<Elem = R>>(self) {
+        self.finish::<V>();
+    }
+}
+
+/// Elements of the room that a [`Slot`] for `len` needs.
+fn room<R: Real>(len: usize) -> usize {
+    if R::Kept::is_plain() { 0 } else { len }
+}
+
+/// For every image, its part of each tensor.
+fn by_image<'a, T>(tensors: impl IntoIterator<Item = &'a mut [T]>, n: usize) -> Vec<Vec<&'a mut [T]>> {
+    let mut images: Vec<Vec<&mut [T]>> = (0..n).map(|_| Vec::new()).collect();
+    for tensor in tensors {
+        let size = tensor.len() / n;
+        images.iter_mut().zip(tensor.chunks_exact_mut(size)).for_each(|(image, part)| image.push(part));
+    }
+    images
+}
+
+/// State `from` of image `i`: its first element and elements from one pixel to the next. `y` holds the nodes, side by
+/// side.
+fn state<R: Real>(cell: &Cell<R>, y: &[R], from: usize, i: usize) -> sum::Image<R> {
+    let (c, nodes) = (cell.sizes.c, cell.spec.nodes);
+    match cell.inputs.get(from) {
+        Some(x) => (x[i * cell.sizes.image(from)..].as_ptr(), c),
+        None => (y[i * cell.sizes.node() * nodes + (from - 2) * c..].as_ptr(), nodes * c),
+    }
+}
