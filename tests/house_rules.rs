@@ -19,13 +19,17 @@ const LAYERS: [(&str, &[&str]); 11] = [
     ("run", &["search", "train", "space", "data", "nn", "ops", "tape", "tensor", "device"]),
     ("bin", &["run", "search", "train", "space", "data", "nn", "ops", "tape", "tensor", "device"]),
 ];
+/// What the CPU kernels are made of, and which do not use them; and who calls them.
+const FOUNDATIONS: [&str; 6] = ["dual", "lean", "memory", "ranges", "real", "simd"];
+const CALLERS: [&str; 2] = ["device/", "ops/"];
 const SHARED: [&str; 4] = ["error", "suggest", "Error", "Result"];
 /// Macros lie at the root of the crate, wherever they are written.
 const MACROS: [(&str, &str); 3] = [("on_real", "tensor"), ("on_plain", "tensor"), ("on_kept", "tensor")];
 
 const MOST_LINES: usize = 450;
 
-/// Every source file by its path below `src`, without `tests.rs`, the unit tests that have a file of their own.
+/// Every source file by its path below `src`, those of the CPU kernels below `cpu`; without `tests.rs`, the unit tests
+/// that have a file of their own.
 fn sources() -> BTreeMap<String, String> {
     fn walk(dir: &Path, files: &mut Vec<PathBuf>) {
         for entry in fs::read_dir(dir).unwrap() {
@@ -33,15 +37,21 @@ fn sources() -> BTreeMap<String, String> {
             if path.is_dir() { walk(&path, files) } else { files.push(path) }
         }
     }
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut files = vec![];
-    walk(&root, &mut files);
-    let name = |path: &Path| path.strip_prefix(&root).unwrap().to_str().unwrap().replace('\\', "/");
-    files.retain(|path| {
-        path.extension().is_some_and(|extension| extension == "rs") && !path.ends_with("tests.rs")
-    });
-    assert!(files.len() > 50, "sources not found");
-    files.iter().map(|path| (name(path), fs::read_to_string(path).unwrap())).collect()
+    let mut sources = BTreeMap::new();
+    for (folder, below) in [("src", ""), ("cpu/src", "cpu/")] {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+        let mut files = vec![];
+        walk(&root, &mut files);
+        files.retain(|path| {
+            path.extension().is_some_and(|extension| extension == "rs") && !path.ends_with("tests.rs")
+        });
+        assert!(files.len() > 30, "sources not found");
+        sources.extend(files.iter().map(|path| {
+            let name = path.strip_prefix(&root).unwrap().to_str().unwrap().replace('\\', "/");
+            (format!("{below}{name}"), fs::read_to_string(path).unwrap())
+        }));
+    }
+    sources
 }
 
 /// `text` without comments and, which stand last in a file, unit tests.
@@ -97,6 +107,12 @@ fn names(text: &str) -> Vec<(&str, &str)> {
 
 /// What is wrong with the arrows of the file `path` with `text`.
 fn wrong_arrows(path: &str, text: &str) -> Vec<String> {
+    if let Some(path) = path.strip_prefix("cpu/") {
+        return wrong_arrows_of_kernels(path, text);
+    }
+    if text.contains("oche_cpu") && !CALLERS.iter().any(|caller| path.starts_with(caller)) {
+        return vec![format!("{path}: calls CPU kernels")];
+    }
     let Some((layer, _)) = path.split_once('/') else { return vec![] }; // lib, error, suggest: see below
     let Some((_, allowed)) = LAYERS.iter().find(|(name, _)| *name == layer) else {
         return vec![format!("{path}: {layer} is no layer of the plan")];
@@ -114,6 +130,24 @@ fn wrong_arrows(path: &str, text: &str) -> Vec<String> {
     used.into_iter()
         .filter(|used| !fits(used))
         .map(|used| format!("{path}: {layer} may not use {used}"))
+        .collect()
+}
+
+/// The same of a file of the CPU kernels.
+fn wrong_arrows_of_kernels(path: &str, text: &str) -> Vec<String> {
+    let of = |name: &str| FOUNDATIONS.contains(&name.split("::").next().unwrap_or_default());
+    if !of(path.split(['/', '.']).next().unwrap_or_default()) {
+        return vec![];
+    }
+    let code = code(text);
+    let mut used = uses(&code, "crate::");
+    if !path.contains('/') {
+        used.extend(uses(&code, "super::"));
+    }
+    let module = |used: &String| used.starts_with(char::is_lowercase);
+    used.into_iter()
+        .filter(|used| module(used) && !of(used))
+        .map(|used| format!("cpu/{path}: may not use {used}"))
         .collect()
 }
 
@@ -138,6 +172,10 @@ fn the_rule_sees_an_arrow_that_runs_up() {
     assert_eq!(wrong("data/mod.rs", "use crate::space::Genotype;"), 1);
     assert_eq!(wrong("bin/search.rs", "use oche::{Error, Result};\nuse oche::run::cli;"), 0);
     assert_eq!(wrong("attic/mod.rs", ""), 1);
+    assert_eq!(wrong("run/search.rs", "use oche_cpu::cell::Cell;"), 1);
+    assert_eq!(wrong("cpu/simd/isa.rs", "use crate::lean::Lean;\nuse crate::cell::Cell;"), 1);
+    assert_eq!(wrong("cpu/real.rs", "use super::simd::Vector;\nuse super::gemm;"), 1);
+    assert_eq!(wrong("cpu/cell/mod.rs", "use crate::gemm::Packed;"), 0);
     assert_eq!(wrong("nn/mod.rs", "#[cfg(test)]\nmod tests { use crate::run::cli; }"), 0);
 }
 
@@ -176,7 +214,7 @@ fn the_cuda_driver_is_called_in_its_place() {
 fn environment_and_clock_are_read_in_their_places() {
     for (path, text) in sources() {
         let code = code(&text);
-        let ours = path == "device/profile.rs" || path.starts_with("run/");
+        let ours = ["device/profile.rs", "cpu/simd/isa.rs"].contains(&&path[..]) || path.starts_with("run/");
         assert!(ours || !code.contains("env::var"), "{path} reads the environment");
         let trace = path.starts_with("tape/") || path.starts_with("bin/");
         assert!(ours || trace || !code.contains("std::time"), "{path} reads the clock");
