@@ -3,7 +3,7 @@
 //!
 //! A crate of its own since its kernels are compiled for every number type and instruction set, which takes minutes: what
 //! changes outside does not compile them again. For that, other crates call them through [`LayerKernels`] and
-//! [`CellKernels`], not by the generic functions, which would be compiled where they are called.
+//! [`CellKernels`]: generic functions, of which [`channel`] has some small ones, are compiled where they are called.
 //!
 //! Activations are channels-last `(N, H, W, C)`; `dims` is that shape of the input `x` in all three passes.
 //! Depthwise weights are `(C, 1, kh, kw)`, dense ones `(Co, Ci, kh, kw)`. `accumulate` adds to the destination
