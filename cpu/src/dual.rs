@@ -121,7 +121,6 @@ macro_rules! dual {
             const ZERO: Self = Self::new(0.0, 0.0);
             const ONE: Self = Self::new(1.0, 0.0);
             const PARTS: usize = 2;
-            const AVX512: bool = <$t as Real>::AVX512;
             const ORACLE: bool = <$t as Real>::ORACLE;
             type V512 = DualVec<<$t as Real>::$v512>;
             type V256 = DualVec<<$t as Real>::$v256>;

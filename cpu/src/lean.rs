@@ -49,7 +49,6 @@ impl Real for Lean {
     const ZERO: Self = Self(0.0);
     const ONE: Self = Self(1.0);
     const PARTS: usize = 1;
-    const AVX512: bool = true;
     const ORACLE: bool = false;
     const BF16: bool = true;
     #[cfg(target_arch = "x86_64")]

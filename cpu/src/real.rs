@@ -28,10 +28,8 @@ pub trait Real:
     const ONE: Self;
     /// Registers that a vector of these takes.
     const PARTS: usize;
-    /// Whether kernels are compiled for AVX-512. Double precision, the oracle, has one width of vectors and goes
-    /// without: each copy of every kernel costs build time.
-    const AVX512: bool;
-    /// Whether it is there to check others by.
+    /// Whether it is there to check others by, as double precision is. Then it has one width of vectors, no kernels for
+    /// AVX-512 and few loops: each copy of every kernel costs build time.
     const ORACLE: bool;
     /// 512-bit, 256-bit and 128-bit vectors where the machine has them, and plain arrays where it has not.
     type V512: Vector<Elem = Self>;
@@ -127,14 +125,13 @@ impl DType {
 }
 
 macro_rules! real {
-    ($t:ident, $dtype:ident, $avx512:literal, $v512:ident, $v256:ident, $v128:ident, $plain:expr) => {
+    ($t:ident, $dtype:ident, $oracle:literal, $v512:ident, $v256:ident, $v128:ident, $plain:expr) => {
         impl Real for $t {
             const DTYPE: DType = DType::$dtype;
             const ZERO: Self = 0.0;
             const ONE: Self = 1.0;
             const PARTS: usize = 1;
-            const AVX512: bool = $avx512;
-            const ORACLE: bool = !$avx512;
+            const ORACLE: bool = $oracle;
             type V512 = super::simd::$v512;
             type V256 = super::simd::$v256;
             type V128 = super::simd::$v128;
@@ -184,5 +181,5 @@ macro_rules! real {
         }
     };
 }
-real!(f32, F32, true, F32x16, F32x8, F32x4, 4);
-real!(f64, F64, false, F64x4, F64x4, F64x4, 1);
+real!(f32, F32, false, F32x16, F32x8, F32x4, 4);
+real!(f64, F64, true, F64x4, F64x4, F64x4, 1);

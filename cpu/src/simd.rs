@@ -328,7 +328,7 @@ pub fn dispatch_widest<R: Real, K: Kernel<R>>(kernel: K) -> K::Output {
     unsafe {
         match isa().of::<R>() {
             Isa::Avx512 if R::BF16 => return x86::bf16::<R, R::V512, K>(kernel),
-            Isa::Avx512 if R::AVX512 => return x86::avx512::<R, R::V512, K>(kernel),
+            Isa::Avx512 if !R::ORACLE => return x86::avx512::<R, R::V512, K>(kernel),
             Isa::Avx512 | Isa::Avx2 if !R::BF16 => return x86::avx2::<R, R::V256, K>(kernel),
             _ => {}
         }
@@ -350,7 +350,7 @@ pub fn dispatch_for<R: Real, K: Kernel<R>>(isa: Isa, lanes: usize, kernel: K) ->
                 return x86::bf16::<R, R::V256, K>(kernel);
             }
             Isa::Avx512 if R::BF16 => return x86::bf16::<R, R::V128, K>(kernel),
-            Isa::Avx512 if R::AVX512 && lanes >= R::V512::LANES => {
+            Isa::Avx512 if !R::ORACLE && lanes >= R::V512::LANES => {
                 return x86::avx512::<R, R::V512, K>(kernel);
             }
             // narrower vectors are no faster with its other registers, and a second copy of all kernels is long to compile
