@@ -2,13 +2,17 @@
 
 use super::pixels::add_to;
 use crate::real::Real;
-use crate::simd::{Kernel, Many, Stored, Vector, prefetch};
+use crate::simd::{Kernel, Many, Stored, Vector};
 use std::mem::MaybeUninit;
 
 /// Elements of one block: what a sweep leaves stays in the first-level cache for the next one.
 const BLOCK: usize = 4096;
-/// Elements that are fetched ahead of their use.
-const AHEAD: usize = 512;
+
+/// Whether a pixel has so few channels that what is constant over pixels stays in registers. With more, all of a pixel is
+/// read before the next: memory is read fastest from one end to the other.
+fn few<V: Vector>(c: usize) -> bool {
+    c <= 2 * V::LANES
+}
 
 /// An image that is read: its first element and elements from one pixel to the next.
 pub type Image<R> = (*const R, usize);
@@ -69,7 +73,8 @@ impl<R: Real> Kernel<R> for Sum<'_, R> {
             let mut k = 0;
             while k == 0 || k < count {
                 let left = if k < kept { kept - k } else { count - k };
-                let terms = [8, 4, 1, 0].into_iter().find(|&n| n <= left).unwrap_or(0);
+                let most = if few::<V>(c) { 8 } else { 4 };
+                let terms = [8, 4, 1, 0].into_iter().find(|&n| n <= left.min(most)).unwrap_or(0);
                 let to = if k + terms == count { out } else { between };
                 // SAFETY: the contract of the type.
                 unsafe {
@@ -126,13 +131,46 @@ impl<R: Real> Sum<'_, R> {
                 let (image, step) = images[i];
                 (image.add(start * step), step)
             });
-            let mut r = 0;
-            while r + 2 * V::LANES <= c {
-                self.columns::<Many<V, 2>, T, N>(&from, k, pixels, between, to, r);
-                r += 2 * V::LANES;
+            if N == 8 || few::<V>(c) {
+                let mut r = 0;
+                if r + 2 * V::LANES <= c {
+                    self.columns::<Many<V, 2>, T, N>(&from, k, pixels, between, to, r);
+                    r += 2 * V::LANES;
+                }
+                if r < c {
+                    self.columns::<V, T, N>(&from, k, pixels, between, to, r);
+                }
+            } else {
+                self.rows::<V, T, N>(&from, k, pixels, between, to);
             }
-            if r < c {
-                self.columns::<V, T, N>(&from, k, pixels, between, to, r);
+        }
+    }
+
+    /// A sweep pixel by pixel.
+    #[inline(always)]
+    unsafe fn rows<V: Vector<Elem = R>, T: Stored<R>, const N: usize>(
+        &self,
+        from: &[Image<T>; N],
+        k: usize,
+        pixels: usize,
+        between: (*mut R, usize),
+        to: (*mut R, usize),
+    ) {
+        let c = self.constant.len();
+        // SAFETY: the caller's.
+        unsafe {
+            let factors: [*const R; N] = std::array::from_fn(|i| self.factors.as_ptr().add((k + i) * c));
+            for p in 0..pixels {
+                let from: [*const T; N] = std::array::from_fn(|i| from[i].0.add(p * from[i].1));
+                let before = if k == 0 { self.constant.as_ptr() } else { between.0.add(p * between.1) };
+                let to = to.0.add(p * to.1);
+                for r in (0..c).step_by(V::LANES) {
+                    let mut sum = V::load(before.add(r));
+                    for i in 0..N {
+                        sum = T::load::<V>(from[i].add(r)).fma(V::load(factors[i].add(r)), sum);
+                    }
+                    sum.store(to.add(r));
+                }
             }
         }
     }
@@ -158,7 +196,6 @@ impl<R: Real> Sum<'_, R> {
             for p in 0..pixels {
                 let mut sum = if k == 0 { constant } else { V::load(between.0.add(p * between.1 + r)) };
                 for (&(from, step), factor) in from.iter().zip(factors) {
-                    prefetch(from.wrapping_add(p * step + r + AHEAD), V::LANES);
                     sum = T::load::<V>(from.add(p * step + r)).fma(factor, sum);
                 }
                 sum.store(to.0.add(p * to.1 + r));
@@ -188,16 +225,21 @@ impl<R: Real> Kernel<R> for Products<'_, R> {
         let block = (BLOCK / self.c).max(1);
         for start in (0..self.pixels).step_by(block) {
             let pixels = block.min(self.pixels - start);
-            let kept = self.images.kept.len();
+            let (kept, count) = (self.images.kept.len(), self.images.len());
             // SAFETY: the contract of the type.
             unsafe {
-                for k in (0..kept).step_by(2) {
-                    let images = &self.images.kept[k..kept.min(k + 2)];
-                    self.some::<V, R::Kept>(images, k, start, pixels);
-                }
-                for k in (0..self.images.plain.len()).step_by(2) {
-                    let images = &self.images.plain[k..self.images.plain.len().min(k + 2)];
-                    self.some::<V, R>(images, kept + k, start, pixels);
+                let mut k = 0;
+                while k < count {
+                    let left = if k < kept { kept - k } else { count - k };
+                    let terms = if left >= 4 { 4 } else { 1 };
+                    if k < kept {
+                        let images = &self.images.kept[k..][..terms];
+                        self.some::<V, R::Kept>(images, k, (start, pixels));
+                    } else {
+                        let images = &self.images.plain[k - kept..][..terms];
+                        self.some::<V, R>(images, k, (start, pixels));
+                    }
+                    k += terms;
                 }
                 self.plain::<V>(start, pixels);
             }
@@ -211,40 +253,64 @@ impl<R: Real> Products<'_, R> {
         &mut self,
         images: &[Image<T>],
         k: usize,
-        start: usize,
-        pixels: usize,
+        pixels: (usize, usize),
     ) {
         // SAFETY: the caller's.
         unsafe {
             match images.len() {
-                1 => stretches!(V, self.c, Self::one<T>(self, images, k, start, pixels)),
-                _ => stretches!(V, self.c, Self::two<T>(self, images, k, start, pixels)),
+                1 if few::<V>(self.c) => self.columns::<V, T, 2, 4, 1>(images, k, pixels),
+                1 => self.rows::<V, T, 1>(images, k, pixels),
+                _ if few::<V>(self.c) => self.columns::<V, T, 1, 2, 4>(images, k, pixels),
+                _ => self.rows::<V, T, 4>(images, k, pixels),
             }
         }
     }
+
     #[inline(always)]
-    unsafe fn one<V: Vector<Elem = R>, const P: usize, T: Stored<R>>(
+    unsafe fn columns<V: Vector<Elem = R>, T: Stored<R>, const P2: usize, const P: usize, const N: usize>(
         &mut self,
         images: &[Image<T>],
         k: usize,
-        start: usize,
-        pixels: usize,
-        r: usize,
+        pixels: (usize, usize),
     ) {
+        let mut r = 0;
         // SAFETY: the caller's.
-        unsafe { self.terms::<V, T, P, 1>(images, k, (start, pixels), r) }
+        unsafe {
+            if 2 * V::LANES <= self.c {
+                self.terms::<Many<V, 2>, T, P2, N>(images, k, pixels, r);
+                r += 2 * V::LANES;
+            }
+            if r < self.c {
+                self.terms::<V, T, P, N>(images, k, pixels, r);
+            }
+        }
     }
+
+    /// Terms `k..k + N`, of `images`, pixel by pixel.
     #[inline(always)]
-    unsafe fn two<V: Vector<Elem = R>, const P: usize, T: Stored<R>>(
+    unsafe fn rows<V: Vector<Elem = R>, T: Stored<R>, const N: usize>(
         &mut self,
         images: &[Image<T>],
         k: usize,
-        start: usize,
-        pixels: usize,
-        r: usize,
+        (start, pixels): (usize, usize),
     ) {
         // SAFETY: the caller's.
-        unsafe { self.terms::<V, T, P, 2>(images, k, (start, pixels), r) }
+        unsafe {
+            let shifts: [*const R; N] = std::array::from_fn(|i| self.shifts.as_ptr().add((k + i) * self.c));
+            let sums: [*mut R; N] = std::array::from_fn(|i| self.sums.as_mut_ptr().add((k + i) * self.c));
+            for p in start..start + pixels {
+                let g = self.g.0.add(p * self.g.1);
+                let from: [*const T; N] = std::array::from_fn(|i| images[i].0.add(p * images[i].1));
+                for r in (0..self.c).step_by(V::LANES) {
+                    let g = V::load(g.add(r));
+                    for i in 0..N {
+                        let to = sums[i].add(r);
+                        let z = T::load::<V>(from[i].add(r)).sub(V::load(shifts[i].add(r)));
+                        g.fma(z, V::load(to)).store(to);
+                    }
+                }
+            }
+        }
     }
 
     /// Channels `r..` of terms `k..k + N`, of `images`.
@@ -274,7 +340,6 @@ impl<R: Real> Products<'_, R> {
                     let g = V::load(g.add(p * self.g.1));
                     for i in 0..N {
                         let at = from[i].0.wrapping_add(p * from[i].1);
-                        prefetch(at.wrapping_add(AHEAD), V::LANES);
                         sum[i] = g.fma(T::load::<V>(at).sub(shift[i]), sum[i]);
                     }
                 }
