@@ -1,4 +1,5 @@
-// Runs a launch: blocks in order, and in a block its threads as fibres.
+// Runs a launch: blocks in order, those of a large one on two threads of the operating system, and in a block its threads
+// as fibres.
 //
 // Warp after warp, each thread runs until it ends or comes to a barrier, of its warp or of its block. A fibre whose
 // thread has ended takes the next one without switching stacks, so that a kernel without barriers runs on one fibre,
@@ -10,7 +11,10 @@
 
 #include <algorithm>
 #include <atomic>
+#include <condition_variable>
 #include <map>
+#include <mutex>
+#include <thread>
 
 #include "scheduler.hpp"
 
@@ -32,6 +36,56 @@ void fill_with_nan(void* at, size_t bytes) { memset(at, 0xff, bytes); }
 
 void work_on_fibre() { current().scheduler->work(); }
 
+// Of a launch, for which waking another thread pays.
+constexpr uint64_t many_threads = 2048;
+
+// A thread of the operating system that takes blocks of one launch at a time.
+class Helper {
+public:
+    // Has it take blocks of `work`; false if it is at another.
+    bool begin(Work& work) {
+        std::lock_guard lock(mutex_);
+        if (work_) return false;
+        if (!started_) std::thread([this] { serve(); }).detach();
+        started_ = true;
+        work_ = &work;
+        outcome_.reset();
+        changed_.notify_all();
+        return true;
+    }
+    // Waits for its last block.
+    Outcome end() {
+        std::unique_lock lock(mutex_);
+        changed_.wait(lock, [this] { return outcome_.has_value(); });
+        work_ = nullptr;
+        return *outcome_;
+    }
+
+private:
+    void serve() {
+        for (std::unique_lock lock(mutex_);;) {
+            changed_.wait(lock, [this] { return work_ && !outcome_; });
+            lock.unlock();
+            const Outcome outcome = Scheduler::get().run(*work_);
+            lock.lock();
+            outcome_ = outcome;
+            changed_.notify_all();
+        }
+    }
+
+    std::mutex mutex_;
+    std::condition_variable changed_;
+    bool started_ = false;
+    Work* work_ = nullptr;  // until its launch has seen how it ended
+    std::optional<Outcome> outcome_;
+};
+
+// Never destroyed, as its thread never ends.
+Helper& helper() {
+    static Helper& one = *new Helper;
+    return one;
+}
+
 size_t round_up(size_t bytes, size_t multiple) { return (bytes + multiple - 1) / multiple * multiple; }
 
 }  // namespace
@@ -46,20 +100,22 @@ Scheduler::Scheduler() : dynamic_(round_up(most_dynamic_shared, page_bytes()) + 
 
 // ---- A launch -------------------------------------------------------------------------------------------------------
 
-Outcome Scheduler::run(const Launch& launch) {
-    launch_ = launch;
+Outcome Scheduler::run(Work& work) {
+    launch_ = work.launch;
     int order = chosen_order;
     descending_ = (order < 0 ? order_of_environment() : order) == 1;
     failure_.reset();
     // no mask of signals to keep: the handler runs with SA_NODEFER
     if (sigsetjmp(fault_jump_, 0)) {
+        work.next = work.blocks;
         tell_fault();
         abandon();
         return fault_.signal == SIGFPE ? Outcome::failed : Outcome::illegal_address;
     }
     try {
-        run_blocks();
+        run_blocks(work);
     } catch (const Failure& failure) {
+        work.next = work.blocks;
         tell(failure.why, running_);
         abandon();
         return failure.outcome;
@@ -67,19 +123,14 @@ Outcome Scheduler::run(const Launch& launch) {
     return Outcome::completed;
 }
 
-void Scheduler::run_blocks() {
+void Scheduler::run_blocks(Work& work) {
     const dim3 grid = launch_.grid;
     block_ = {{}, launch_.block, grid, dynamic_end_ - round_up(launch_.dynamic_bytes, 16)};
     number_threads();
     first_block_ = true;
-    for (unsigned z = 0; z < grid.z; ++z) {
-        for (unsigned y = 0; y < grid.y; ++y) {
-            for (unsigned x = 0; x < grid.x; ++x) {
-                block_.index = {x, y, z};
-                run_block();
-                first_block_ = false;
-            }
-        }
+    for (uint64_t i; (i = work.next++) < work.blocks; first_block_ = false) {
+        block_.index = {unsigned(i % grid.x), unsigned(i / grid.x % grid.y), unsigned(i / grid.x / grid.y)};
+        run_block();
     }
 }
 
@@ -297,6 +348,13 @@ const Kernel* find_kernel(std::string_view name) {
 
 void choose_order(int order) { chosen_order = order; }
 
-Outcome run(const Launch& launch) { return Scheduler::get().run(launch); }
+Outcome run(const Launch& launch) {
+    Work work{launch};
+    const uint64_t threads = uint64_t(launch.block.x) * launch.block.y * launch.block.z * work.blocks;
+    const bool shared = work.blocks > 1 && threads >= many_threads && helper().begin(work);
+    const Outcome own = Scheduler::get().run(work);
+    const Outcome other = shared ? helper().end() : Outcome::completed;
+    return own == Outcome::completed ? other : own;
+}
 
 }  // namespace emulated

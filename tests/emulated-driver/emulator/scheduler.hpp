@@ -3,6 +3,7 @@
 
 #include <setjmp.h>
 
+#include <atomic>
 #include <memory>
 #include <optional>
 #include <string>
@@ -84,7 +85,14 @@ private:
 // From now on signals that a kernel raises end its launch.
 void catch_signals();
 
-// One for each thread of the operating system that launches.
+// A launch whose blocks several schedulers take in turn.
+struct Work {
+    const Launch& launch;
+    const uint64_t blocks = uint64_t(launch.grid.x) * launch.grid.y * launch.grid.z;
+    std::atomic<uint64_t> next = 0;
+};
+
+// One for each thread of the operating system that runs blocks.
 class Scheduler {
 public:
     Scheduler();
@@ -93,7 +101,8 @@ public:
     static Scheduler* existing();
     static Scheduler& get();
 
-    Outcome run(const Launch& launch);
+    // Blocks of `work` until there are no more, or one fails.
+    Outcome run(Work& work);
 
     // On a fibre:
     [[noreturn]] void work();
@@ -106,7 +115,7 @@ public:
     [[noreturn]] void fault(const Fault& fault);
 
 private:
-    void run_blocks();
+    void run_blocks(Work& work);
     void run_block();
     void run_warp(unsigned first, unsigned count);
     void run_threads();
