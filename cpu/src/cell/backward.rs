@@ -208,27 +208,12 @@ impl<R: Real> Pass<'_, R> {
     fn pull_state(
         &mut self,
         from: usize,
-        mut out: Option<&mut [R]>,
-        mut weights: Option<&mut [&mut [R]]>,
-        affine: &mut [[&mut [R]; 2]],
-    ) {
-        let cell = self.cell;
-        for (k, nodes) in cell.sizes.groups::<R>(cell.spec, from).iter().enumerate() {
-            let plan = StatePlan::new(cell.spec, &cell.sizes, from, (nodes, k == 0), &cell.weights, true);
-            self.pull_group(&plan, k == 0, out.as_deref_mut(), weights.as_deref_mut(), affine);
-        }
-    }
-
-    /// The same of some nodes, the first of them or not.
-    fn pull_group(
-        &mut self,
-        plan: &StatePlan<R>,
-        begins: bool,
         out: Option<&mut [R]>,
         mut weights: Option<&mut [&mut [R]]>,
         affine: &mut [[&mut [R]; 2]],
     ) {
-        let (cell, n, from) = (self.cell, self.cell.sizes.n, plan.from);
+        let (cell, n) = (self.cell, self.cell.sizes.n);
+        let plan = &StatePlan::new(cell.spec, &cell.sizes, from, &cell.weights, true);
         let between = self.pull_seconds(plan, weights.as_deref_mut(), affine);
         let (places, own) = (Place::of_firsts(plan), from.checked_sub(2));
         // of an input that nobody asked for there is no result, of a node it goes to `d`
@@ -247,7 +232,7 @@ impl<R: Real> Pass<'_, R> {
                 for (i, (d, out)) in images.into_iter().enumerate() {
                     let (i, next) = (start + i, after(start + i));
                     let sums = sums.as_deref_mut().map(|s| (s, &places[..]));
-                    let job = PullFirst { pass, plan, begins, between, i, next, work, d, out, own, sums };
+                    let job = PullFirst { pass, plan, between, i, next, work, d, out, own, sums };
                     dispatch_exactly(plan.isa, plan.lanes, job);
                 }
             },

@@ -31,8 +31,8 @@ pub fn forward<R: Real>(
         if let Some(node) = from.checked_sub(2) {
             sum_node(cell, node, y, stats, values);
         }
-        for (k, nodes) in cell.sizes.groups::<R>(cell.spec, from).iter().enumerate() {
-            let plan = StatePlan::new(cell.spec, &cell.sizes, from, (nodes, k == 0), &cell.weights, false);
+        if cell.spec.reading(from).next().is_some() {
+            let plan = StatePlan::new(cell.spec, &cell.sizes, from, &cell.weights, false);
             first_values(cell, &plan, y, stats, values, indices);
             second_values(cell, &plan, stats, values);
         }

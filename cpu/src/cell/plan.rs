@@ -30,30 +30,6 @@ impl Sizes {
     pub fn node(&self) -> usize {
         self.out[0] * self.out[1] * self.c
     }
-    /// The nodes that read state `from`, in groups of which only so much lies between two halves that a last-level
-    /// cache keeps it.
-    pub fn groups<R: Real>(&self, spec: &Spec, from: usize) -> Vec<Vec<usize>> {
-        const BETWEEN: usize = 8 << 20; // bytes
-        let mut groups: Vec<Vec<usize>> = vec![];
-        let mut left = 0;
-        for node in 0..spec.nodes {
-            let edge = || spec.reading(from).filter(|i| i.node == node);
-            if edge().next().is_none() {
-                continue;
-            }
-            let halves = edge().filter(|i| i.kind.depthwise().len() == 2).count();
-            let bytes = halves * self.n * self.node() * size_of::<R::Kept>();
-            match groups.last_mut().filter(|_| bytes <= left) {
-                Some(group) => group.push(node),
-                None => {
-                    groups.push(vec![node]);
-                    left = BETWEEN;
-                }
-            }
-            left = left.saturating_sub(bytes);
-        }
-        groups
-    }
     /// Whether values that are read again only in the backward pass, or by a node's sum, are forgotten by then.
     pub fn keep<R: Real>(&self, spec: &Spec) -> Keep {
         const CACHED: usize = 32 << 20; // bytes
@@ -96,7 +72,7 @@ impl Pool {
     }
 }
 
-/// What some nodes read of one state.
+/// What the nodes read of one state.
 pub struct StatePlan<R: Real> {
     pub isa: Isa,
     pub lanes: usize,
@@ -116,17 +92,9 @@ pub struct StatePlan<R: Real> {
 }
 
 impl<R: Real> StatePlan<R> {
-    /// Of the candidates on the edges to `nodes`, for the forward pass or `back`; with the pools, which all nodes share, if
-    /// told so. `weights` are those of all candidates, in order.
-    pub fn new(
-        spec: &Spec,
-        sizes: &Sizes,
-        from: usize,
-        (nodes, pools): (&[usize], bool),
-        weights: &[&[R]],
-        back: bool,
-    ) -> Self {
-        let items = || spec.reading(from).filter(|i| nodes.contains(&i.node));
+    /// For the forward pass or `back`. `weights` are those of all candidates, in order.
+    pub fn new(spec: &Spec, sizes: &Sizes, from: usize, weights: &[&[R]], back: bool) -> Self {
+        let items = || spec.reading(from);
         let (c, size, out) = (sizes.c, sizes.of(from), sizes.out);
         let (isa, lanes) = lanes::<R>(spec, c);
         let kinds: Vec<Kind> = items().map(|i| i.kind).collect();
@@ -158,7 +126,7 @@ impl<R: Real> StatePlan<R> {
             [of(1), of(2)]
         };
         let paired = [reads(&firsts), reads(&seconds), reads(&[firsts, seconds].concat())];
-        let pools = if pools { Pool::of_state(spec, sizes, from) } else { vec![] };
+        let pools = Pool::of_state(spec, sizes, from);
         Self { isa, lanes, from, c, size, out, x_pad, z_pad, g_pad, paired, pools, convs, reduces }
     }
     /// Memory for copies by `x_pad`, `z_pad` and `g_pad`.

@@ -68,8 +68,6 @@ impl<R: Real> Kernel<R> for PullSecond<'_, R> {
 pub struct PullFirst<'a, R: Real> {
     pub pass: &'a Pass<'a, R>,
     pub plan: &'a StatePlan<R>,
-    /// Nothing has been added to the gradient yet.
-    pub begins: bool,
     /// Of each separable convolution: the gradient behind its first norm, and the factors through it.
     pub between: &'a [(Scratch<R::Kept>, Vec<R>)],
     pub i: usize,
@@ -97,11 +95,7 @@ impl<R: Real> Kernel<R> for PullFirst<'_, R> {
         };
         // SAFETY: `dx` is an image of the state's size, `d` holds the nodes of this image.
         unsafe {
-            if self.begins {
-                self.identities::<V>(d, dx);
-            } else if self.out.is_none() {
-                self.work.dx.fill(R::ZERO);
-            }
+            self.identities::<V>(d, dx);
             if self.sums.is_some() && plan.has_relu() {
                 let x = state(pass.cell, pass.kept.y, plan.from, self.i);
                 plan.x_pad.fill::<V, _>(x, None, plan.size, &mut self.work.x);
@@ -111,10 +105,7 @@ impl<R: Real> Kernel<R> for PullFirst<'_, R> {
             self.pools::<V>(d, dx);
             if let Some(own) = self.own {
                 let (to, step) = ((d.add(own * h * w * c), c), pass.cell.spec.nodes * c);
-                let g = match self.begins {
-                    true => (pass.g[self.i * h * w * step + own * c..].as_ptr(), step),
-                    false => (to.0.cast_const(), c),
-                };
+                let g = (pass.g[self.i * h * w * step + own * c..].as_ptr(), step);
                 let ones = vec![R::ONE; 2 * c];
                 let (mut images, constant) = (Images::new(), &vec![R::ZERO; c][..]);
                 images.push(g);
