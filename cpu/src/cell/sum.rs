@@ -131,7 +131,8 @@ impl<R: Real> Sum<'_, R> {
                 let (image, step) = images[i];
                 (image.add(start * step), step)
             });
-            if N == 8 || few::<V>(c) {
+            // a constant first, so that eight at a time are compiled for few channels alone
+            if const { N == 8 } || few::<V>(c) {
                 let mut r = 0;
                 if r + 2 * V::LANES <= c {
                     self.columns::<Many<V, 2>, T, N>(&from, k, pixels, between, to, r);
@@ -266,6 +267,7 @@ impl<R: Real> Products<'_, R> {
         }
     }
 
+    /// Terms `k..k + N`, of `images`, a stretch of two vectors or one at a time with `P2` or `P` sums each.
     #[inline(always)]
     unsafe fn columns<V: Vector<Elem = R>, T: Stored<R>, const P2: usize, const P: usize, const N: usize>(
         &mut self,
@@ -276,12 +278,13 @@ impl<R: Real> Products<'_, R> {
         let mut r = 0;
         // SAFETY: the caller's.
         unsafe {
-            if 2 * V::LANES <= self.c {
+            if const { !V::SIMPLE } && 2 * V::LANES <= self.c {
                 self.terms::<Many<V, 2>, T, P2, N>(images, k, pixels, r);
                 r += 2 * V::LANES;
             }
-            if r < self.c {
+            while r < self.c {
                 self.terms::<V, T, P, N>(images, k, pixels, r);
+                r += V::LANES;
             }
         }
     }
