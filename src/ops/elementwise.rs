@@ -7,21 +7,25 @@ use rayon::prelude::*;
 
 pub use oche_cpu::CHUNK;
 
-/// `job` for the chunks of `y` and `x` that belong together. By reference, so that rayon's part is compiled once a type of
-/// number instead of once a loop.
-fn chunks1<R: Real>(y: &mut [R], x: &[R], job: &(dyn Fn(&mut [R], &[R]) + Sync)) {
+// Jobs by reference, so that rayon's part is compiled once a type of number instead of once a loop.
+type Job1<'a, R> = &'a (dyn Fn(&mut [R], &[R]) + Sync);
+type Job2<'a, R> = &'a (dyn Fn(&mut [R], &[R], &[R]) + Sync);
+type JobOfRow<'a, R> = &'a (dyn Fn(&mut [R], &[R], R) + Sync);
+
+/// `job` for the chunks of `y` and `x` that belong together.
+fn chunks1<R: Real>(y: &mut [R], x: &[R], job: Job1<R>) {
     y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(y, x)| job(y, x));
 }
 
 /// The same of `y`, `a` and `b`.
-fn chunks2<R: Real>(y: &mut [R], a: &[R], b: &[R], job: &(dyn Fn(&mut [R], &[R], &[R]) + Sync)) {
+fn chunks2<R: Real>(y: &mut [R], a: &[R], b: &[R], job: Job2<R>) {
     y.par_chunks_mut(CHUNK)
         .zip(a.par_chunks(CHUNK).zip(b.par_chunks(CHUNK)))
         .for_each(|(y, (a, b))| job(y, a, b));
 }
 
 /// `job` for the rows of `size` elements of `y` and `x`, and the element of `s` for each.
-fn rows<R: Real>(y: &mut [R], x: &[R], s: &[R], size: usize, job: &(dyn Fn(&mut [R], &[R], R) + Sync)) {
+fn rows<R: Real>(y: &mut [R], x: &[R], s: &[R], size: usize, job: JobOfRow<R>) {
     y.par_chunks_mut(size).zip(x.par_chunks(size).zip(s)).for_each(|(y, (x, &s))| job(y, x, s));
 }
 
