@@ -4,54 +4,55 @@
 //! memory rests. So the fetches are spread over the rows and tiles of what is computed now.
 
 use crate::simd::prefetch;
+use std::ops::Range;
 
-/// The most images that one piece of work goes through.
-const STREAMS: usize = 4;
+/// Pixels one after the other, in bytes: the first, from one to the next, and of one. They need not exist.
+#[derive(Clone, Copy)]
+pub struct Stream {
+    from: *const u8,
+    step: usize,
+    width: usize,
+}
 
-/// Pixels one after the other: the first element, elements from one to the next, and elements of one. They need not
-/// exist.
-pub type Stream<R> = (*const R, usize, usize);
+impl Stream {
+    /// Of `width` elements each, so many from one to the next.
+    pub fn new<R>((from, step): (*const R, usize), width: usize) -> Self {
+        Self { from: from.cast(), step: step * size_of::<R>(), width: width * size_of::<R>() }
+    }
+    /// Asks for some of its pixels.
+    #[inline(always)]
+    fn fetch(&self, pixels: Range<usize>) {
+        if self.step == self.width {
+            prefetch(self.from.wrapping_add(pixels.start * self.step), pixels.len() * self.step);
+        } else {
+            pixels.for_each(|p| prefetch(self.from.wrapping_add(p * self.step), self.width));
+        }
+    }
+}
 
-/// Streams to be fetched a share at a time.
+/// Streams of as many pixels each, to be fetched a share at a time.
 pub struct Ahead {
-    /// In bytes.
-    streams: [Stream<u8>; STREAMS],
-    count: usize,
-    /// Pixels asked for, of so many, and those of a share.
-    at: usize,
+    streams: Vec<Stream>,
     pixels: usize,
+    /// Pixels of a share, and those asked for.
     share: usize,
+    at: usize,
 }
 
 impl Ahead {
     /// So many pixels of `streams`, in so many shares.
-    pub fn new<R>(streams: impl IntoIterator<Item = Stream<R>>, pixels: usize, shares: usize) -> Self {
-        let all = [(std::ptr::null(), 0, 0); STREAMS];
-        Self { streams: all, count: 0, at: 0, pixels, share: pixels.div_ceil(shares.max(1)) }.and(streams)
+    pub fn new(streams: Vec<Stream>, pixels: usize, shares: usize) -> Self {
+        Self { streams, pixels, share: pixels.div_ceil(shares.max(1)), at: 0 }
     }
     pub fn nothing() -> Self {
-        Self::new::<u8>([], 0, 1)
-    }
-    /// The same pixels of `streams` too.
-    pub fn and<R>(mut self, streams: impl IntoIterator<Item = Stream<R>>) -> Self {
-        for (to, (from, step, width)) in self.streams[self.count..].iter_mut().zip(streams) {
-            *to = (from.cast(), step * size_of::<R>(), width * size_of::<R>());
-            self.count += 1;
-        }
-        self
+        Self::new(vec![], 0, 1)
     }
     /// Asks for the next share.
     #[inline(always)]
     pub fn fetch(&mut self) {
-        if self.at < self.pixels {
-            let end = self.pixels.min(self.at + self.share);
-            for &(from, step, width) in &self.streams[..self.count] {
-                if step == width {
-                    prefetch(from.wrapping_add(self.at * step), (end - self.at) * step);
-                } else {
-                    (self.at..end).for_each(|p| prefetch(from.wrapping_add(p * step), width));
-                }
-            }
+        let end = self.pixels.min(self.at + self.share);
+        if self.at < end {
+            self.streams.iter().for_each(|stream| stream.fetch(self.at..end));
             self.at = end;
         }
     }

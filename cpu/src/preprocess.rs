@@ -74,9 +74,9 @@ impl Sizes {
         Scratch::new(if lean { (self.rows() * self.out()[1]) * channels } else { 0 })
     }
     /// The pixels of `x` from the one on that is read after `rows` of image `i`; none where not all are read.
-    fn following<R>(&self, x: *const R, i: usize, rows: &Range<usize>) -> Option<Stream<R>> {
+    fn following<R>(&self, x: *const R, i: usize, rows: &Range<usize>) -> Option<Stream> {
         let at = i * self.image() + rows.end * self.out()[1] * self.input;
-        (self.stride == 1).then_some((x.wrapping_add(at), self.input, self.input))
+        (self.stride == 1).then(|| Stream::new((x.wrapping_add(at), self.input), self.input))
     }
     /// What convolution `k` reads for some rows of its result.
     fn read(&self, rows: &Range<usize>, k: usize) -> Stretches {
@@ -149,7 +149,8 @@ fn convolve<R: Real>(
     for rows in sizes.blocks() {
         let pixels = rows.len() * width;
         let shares = by.iter().map(|by| by.fetches(pixels)).sum();
-        let mut ahead = Ahead::new(sizes.following(all.as_ptr(), i, &rows), pixels, shares);
+        let mut ahead =
+            Ahead::new(sizes.following(all.as_ptr(), i, &rows).into_iter().collect(), pixels, shares);
         for (k, by) in by.iter().enumerate() {
             let from = sizes.read(&rows, k);
             let y = &mut y[rows.start * width * c + k * sizes.share()..];

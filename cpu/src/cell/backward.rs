@@ -9,7 +9,7 @@ use super::spec::Item;
 use super::sum::{Image, Images, Products};
 use super::weights::{Parts, Place};
 use super::{Cell, by_image, state};
-use crate::ahead::Ahead;
+use crate::ahead::{Ahead, Stream};
 use crate::jobs::each;
 use crate::real::Real;
 use crate::scratch::Scratch;
@@ -37,7 +37,6 @@ pub struct Kept<'a, R: Real> {
 
 /// The gradients of everything from `g`, that of the nodes side by side.
 pub fn gradient<R: Real>(cell: &Cell<R>, kept: &Kept<R>, g: &[R], mut to: Gradients<R>) {
-    let nodes = cell.spec.nodes;
     if let Some(mix) = &mut to.mix {
         mix.fill(R::ZERO);
     }
@@ -47,20 +46,26 @@ pub fn gradient<R: Real>(cell: &Cell<R>, kept: &Kept<R>, g: &[R], mut to: Gradie
         kept,
         g,
         d: Scratch::new(g.len()),
-        factors: vec![vec![]; cell.spec.items.len()],
+        factors: cell.spec.items.iter().map(|item| unnormed(cell, item)).collect(),
         m: R::Wide::of((cell.sizes.n * cell.sizes.out[0] * cell.sizes.out[1]) as f64),
     };
     pass.take_unread();
-    for from in (0..2 + nodes).rev() {
+    let plans = StatePlan::all(cell, true);
+    for (from, plan) in plans.into_iter().enumerate().rev() {
+        let products = from.checked_sub(2).map(|node| NodeProducts::new(&pass, node, to.mix.is_some()));
         let wanted = from >= 2 || to.inputs[from].is_some() || to.weights.is_some();
-        if wanted && pass.is_read(from) {
+        let mut sums = vec![];
+        if let Some(plan) = plan.filter(|_| wanted) {
             let out = to.inputs.get_mut(from).and_then(|x| x.as_deref_mut());
-            pass.pull_state(from, out, to.weights.as_deref_mut(), &mut affine);
+            sums = pass.pull_state(&plan, out, products.as_ref(), to.weights.as_deref_mut(), &mut affine);
+        } else if let Some(products) = &products {
+            let d = pass.d.chunks_exact(cell.nodes()).collect();
+            sums = each(d, || (), |(), i, d: &[R]| products.run(&pass, d.as_ptr(), i));
         } else if let Some(Some(out)) = to.inputs.get_mut(from) {
             out.fill(R::ZERO);
         }
-        if let Some(node) = from.checked_sub(2) {
-            pass.pull_sum(node, to.mix.as_deref_mut(), &mut affine);
+        if let Some(products) = products {
+            pass.pull_sum(&products.terms, &sums, to.mix.as_deref_mut(), &mut affine);
         }
     }
 }
@@ -101,6 +106,11 @@ impl<R: Real> Pass<'_, R> {
         );
     }
 
+    /// State `from` of image `i`.
+    pub fn state(&self, from: usize, i: usize) -> Image<R> {
+        state(self.cell, self.kept.y[i * self.cell.nodes()..].as_ptr(), from, i)
+    }
+
     /// The gradient of `node`, `d` being an image's part of [`Self::d`].
     pub fn node_grad(&self, d: *const R, node: usize) -> Image<R> {
         (d.wrapping_add(node * self.cell.sizes.node()), self.cell.sizes.c)
@@ -115,61 +125,38 @@ impl<R: Real> Pass<'_, R> {
         Cow::Owned(scaled.chain(factors[c..].iter().copied()).collect())
     }
 
-    /// The sums over `node`'s gradient that its candidates' norms need, and from them the gradients of the mixing
-    /// weights and of the norms' scales and shifts.
-    fn pull_sum(&mut self, node: usize, mut mix: Option<&mut [R]>, affine: &mut [[&mut [R]; 2]]) {
+    /// From the sums over a node's gradient, by image, that its candidates' norms need: their factors, and the gradients of
+    /// the mixing weights and of the norms' scales and shifts.
+    fn pull_sum(
+        &mut self,
+        terms: &[&Item],
+        sums: &[Vec<R>],
+        mut mix: Option<&mut [R]>,
+        affine: &mut [[&mut [R]; 2]],
+    ) {
         let (cell, kept) = (self.cell, self.kept);
-        let (c, image) = (cell.sizes.c, cell.sizes.node());
-        let (isa, lanes) = lanes::<R>(cell.spec, c);
-        // without a norm the sums are those of the mixing weights alone
-        let (mut terms, plain): (Vec<&Item>, Vec<&Item>) =
-            cell.spec.into_node(node).partition(|item| mix.is_some() || item.norms > 0);
-        Images::<R>::sort(&mut terms, |item| item.last().is_some());
-        for item in plain {
-            self.factors[item.index] = self.unnormed(item);
-        }
-        let zeros = vec![R::ZERO; c];
-        let shift = |item: &&Item| item.last_norm().map_or(&zeros[..], |at| cell.norm(kept.stats, at).mean);
-        let shifts: Vec<R> = terms.iter().flat_map(shift).copied().collect();
-        let sums: Vec<Vec<R>> = each(
-            (0..cell.sizes.n).collect(),
-            || (),
-            |(), _, i| {
-                let mut images = Images::new();
-                for item in &terms {
-                    match item.last() {
-                        Some(value) => images.push_kept((kept.values[value][i * image..].as_ptr(), c)),
-                        None => images.push(state(cell, kept.y, item.from, i)),
-                    }
-                }
-                let mut sums = vec![R::ZERO; (images.len() + 1) * c];
-                let whole = image * cell.spec.nodes;
-                let g = self.node_grad(self.d[i * whole..].as_ptr(), node);
-                let (images, shifts, sums_to) = (&images, &shifts[..], &mut sums[..]);
-                let job = Products { g, images, shifts, c, pixels: image / c, sums: sums_to };
-                dispatch_exactly(isa, lanes, job);
-                sums
-            },
-        );
+        let c = cell.sizes.c;
         for (k, &item) in terms.iter().enumerate() {
-            let total = |row: usize, ch: usize| -> R::Wide {
-                let of = |(i, s): (usize, &Vec<R>)| {
-                    let sum = s[row * c + ch].wide();
-                    cell.dropped(item.index, i).map_or(sum, |by| by.wide() * sum)
-                };
-                sums.iter().enumerate().map(of).sum()
+            let total = |row: usize| {
+                let mut total = vec![R::Wide::default(); c];
+                for (i, sums) in sums.iter().enumerate() {
+                    let by = cell.dropped(item.index, i).map_or(R::Wide::of(1.0), R::wide);
+                    total.iter_mut().zip(&sums[row * c..]).for_each(|(to, sum)| *to += by * sum.wide());
+                }
+                total
             };
+            let by_value = total(k);
             let Some(at) = item.last_norm() else {
-                self.factors[item.index] = self.unnormed(item);
                 if let Some(mix) = &mut mix {
-                    mix[item.entry] = R::narrow((0..c).map(|ch| total(k, ch)).sum());
+                    mix[item.entry] = R::narrow(by_value.into_iter().sum());
                 }
                 continue;
             };
+            let by_one = total(terms.len());
             let (w, norm) = (cell.mix[item.entry].wide(), cell.norm(kept.stats, at));
             let (mut factors, mut dw) = (vec![R::ZERO; 3 * c], R::Wide::default());
             for ch in 0..c {
-                let sums = [total(terms.len(), ch), total(k, ch) * norm.r[ch].wide()];
+                let sums = [by_one[ch], by_value[ch] * norm.r[ch].wide()];
                 self.norm_factors(w, sums, &norm, ch, &mut factors);
                 dw += norm.gamma[ch].wide() * sums[1] + norm.beta[ch].wide() * sums[0];
                 if let Some([gamma, beta]) = affine.get_mut(at) {
@@ -181,14 +168,6 @@ impl<R: Real> Pass<'_, R> {
                 mix[item.entry] = R::narrow(dw);
             }
         }
-    }
-
-    /// The factors of a candidate whose value no norm follows.
-    fn unnormed(&self, item: &Item) -> Vec<R> {
-        let c = self.cell.sizes.c;
-        let mut factors = vec![R::ZERO; 3 * c];
-        factors[..c].fill(self.cell.mix[item.entry]);
-        factors
     }
 
     /// The factors of `w gamma r (g - s1/M - z s2/M)`, z = (x - m) r, for channel `ch`; `w gamma r g` where statistics
@@ -204,56 +183,60 @@ impl<R: Real> Pass<'_, R> {
         }
     }
 
-    /// Passes the gradients of everything that reads state `from` back to it.
+    /// Passes the gradients of everything that reads the state of `plan` back to it; by image, the sums of its `products`
+    /// if it is a node.
     fn pull_state(
         &mut self,
-        from: usize,
+        plan: &StatePlan<R>,
         out: Option<&mut [R]>,
+        products: Option<&NodeProducts<R>>,
         mut weights: Option<&mut [&mut [R]]>,
         affine: &mut [[&mut [R]; 2]],
-    ) {
+    ) -> Vec<Vec<R>> {
         let (cell, n) = (self.cell, self.cell.sizes.n);
-        let plan = &StatePlan::new(cell.spec, &cell.sizes, from, &cell.weights, true);
         let between = self.pull_seconds(plan, weights.as_deref_mut(), affine);
-        let (places, own) = (Place::of_firsts(plan), from.checked_sub(2));
+        let places = Place::of_firsts(plan);
         // of an input that nobody asked for there is no result, of a node it goes to `d`
-        let image = if out.is_some() { 0 } else { cell.sizes.image(from) };
+        let image = if out.is_some() { 0 } else { cell.sizes.image(plan.from) };
         let mut outs = by_image(out, n);
         let mut d = std::mem::replace(&mut self.d, Scratch::new(0));
-        let whole = cell.sizes.node() * cell.spec.nodes;
-        let images: Vec<_> = d.chunks_exact_mut(whole).zip(outs.iter_mut().map(|o| o.pop())).collect();
+        let images: Vec<_> = d.chunks_exact_mut(cell.nodes()).zip(outs.iter_mut().map(|o| o.pop())).collect();
         let mut parts = Parts::new(weights.is_some(), n, &places);
         let (pass, between) = (&*self, &between[..]);
-        each(
+        let products = each(
             parts.groups(images),
             || pass.work(plan, image),
             |work, _, (start, images, mut sums)| {
+                sums.as_deref_mut().into_iter().for_each(|sums| sums.fill(R::ZERO));
                 let after = following(start, images.len());
-                for (i, (d, out)) in images.into_iter().enumerate() {
+                let mut one = |(i, (d, out)): (usize, (&mut [R], _))| {
                     let (i, next) = (start + i, after(start + i));
-                    let sums = sums.as_deref_mut().map(|s| (s, &places[..]));
-                    let job = PullFirst { pass, plan, between, i, next, work, d, out, own, sums };
+                    let (sums, work) = (sums.as_deref_mut().map(|s| (s, &places[..])), &mut *work);
+                    let job = PullFirst { pass, plan, between, i, next, work, d, out, products, sums };
                     dispatch_exactly(plan.isa, plan.lanes, job);
-                }
+                    products.map_or(vec![], |products| products.run(pass, d.as_ptr(), i))
+                };
+                images.into_iter().enumerate().map(&mut one).collect::<Vec<_>>()
             },
         );
         if let Some(weights) = weights {
             parts.total(&places, weights);
         }
         self.d = d;
+        products.into_iter().flatten().collect()
     }
 
     /// What the second half of `item` goes through for image `i`, `to` being its result.
     fn ahead_of_second(&self, item: &Item, i: usize, to: *const R::Kept, shares: usize) -> Ahead {
         let (sizes, c) = (&self.cell.sizes, self.cell.sizes.c);
-        let value = |k: usize| {
-            let all = self.kept.values[item.value + k].as_ptr();
-            (all.wrapping_add(i * sizes.node()), c, c)
-        };
-        let node = i * self.cell.spec.nodes + item.node;
-        let g = (self.d.as_ptr().wrapping_add(node * sizes.node()), c, c);
-        let pixels = if i < sizes.n { sizes.out[0] * sizes.out[1] } else { 0 };
-        Ahead::new([g], pixels, shares).and([value(0), value(1), (to, c, c)])
+        if i >= sizes.n {
+            return Ahead::nothing();
+        }
+        let value =
+            |k: usize| Stream::new((self.kept.values[item.value + k][i * sizes.node()..].as_ptr(), c), c);
+        let g = self.node_grad(self.d[i * self.cell.nodes()..].as_ptr(), item.node);
+        let streams = vec![Stream::new(g, c), value(0), value(1), Stream::new((to, c), c)];
+        Ahead::new(streams, sizes.node() / c, shares)
     }
 
     fn work(&self, plan: &StatePlan<R>, image: usize) -> Work<R> {
@@ -292,6 +275,7 @@ impl<R: Real> Pass<'_, R> {
             parts.groups(by_image(dus.iter_mut().map(|d| &mut **d), n)),
             || self.work(plan, 0),
             |work, _, (start, images, mut sums)| {
+                sums.as_deref_mut().into_iter().for_each(|sums| sums.fill(R::ZERO));
                 let after = following(start, images.len());
                 let mut one = |(i, dus): (usize, Vec<&mut [R::Kept]>)| {
                     let (i, next) = (start + i, after(start + i));
@@ -316,13 +300,16 @@ impl<R: Real> Pass<'_, R> {
         if let Some(weights) = weights {
             parts.total(&places, weights);
         }
-        let total = |k: usize| -> R::Wide { sums.iter().flatten().map(|s| s[k].wide()).sum() };
+        let mut totals = vec![R::Wide::default(); seconds.len() * 2 * c];
+        for sums in sums.iter().flatten() {
+            totals.iter_mut().zip(sums).for_each(|(total, sum)| *total += sum.wide());
+        }
         (seconds.iter().zip(dus).enumerate())
             .map(|(k, ((conv, _), du))| {
                 let norm = cell.norm(self.kept.stats, conv.item.norm);
                 let mut factors = vec![R::ZERO; 3 * c];
                 for ch in 0..c {
-                    let sums = [0, 1].map(|row| total((2 * k + row) * c + ch));
+                    let sums = [0, 1].map(|row| totals[(2 * k + row) * c + ch]);
                     self.norm_factors(R::Wide::of(1.0), sums, &norm, ch, &mut factors);
                     if let Some([gamma, beta]) = affine.get_mut(conv.item.norm) {
                         (gamma[ch], beta[ch]) = (R::narrow(sums[1]), R::narrow(sums[0]));
@@ -331,6 +318,59 @@ impl<R: Real> Pass<'_, R> {
                 (du, factors)
             })
             .collect()
+    }
+}
+
+/// The factors of a candidate as if no norm followed its value.
+fn unnormed<R: Real>(cell: &Cell<R>, item: &Item) -> Vec<R> {
+    let c = cell.sizes.c;
+    let mut factors = vec![R::ZERO; 3 * c];
+    factors[..c].fill(cell.mix[item.entry]);
+    factors
+}
+
+/// The sums over a node's gradient that its candidates' norms and mixing weights need.
+pub(super) struct NodeProducts<'a, R: Real> {
+    node: usize,
+    terms: Vec<&'a Item>,
+    shifts: Vec<R>,
+}
+
+impl<'a, R: Real> NodeProducts<'a, R> {
+    /// `mix`: whether the gradients of the mixing weights are wanted; without, candidates without a norm need no sums.
+    fn new(pass: &Pass<'a, R>, node: usize, mix: bool) -> Self {
+        let cell = pass.cell;
+        let mut terms: Vec<&Item> = cell.spec.into_node(node).filter(|item| mix || item.norms > 0).collect();
+        Images::<R>::sort(&mut terms, |item| item.last().is_some());
+        let zeros = vec![R::ZERO; cell.sizes.c];
+        let shift =
+            |item: &&Item| item.last_norm().map_or(&zeros[..], |at| cell.norm(pass.kept.stats, at).mean);
+        let shifts = terms.iter().flat_map(shift).copied().collect();
+        Self { node, terms, shifts }
+    }
+    /// What they read of image `i` besides the gradient.
+    pub fn images(&self, pass: &Pass<R>, i: usize) -> Images<R> {
+        let (cell, mut images) = (pass.cell, Images::new());
+        for item in &self.terms {
+            match item.last() {
+                Some(value) => {
+                    let value = &pass.kept.values[value][i * cell.sizes.node()..];
+                    images.push_kept((value.as_ptr(), cell.sizes.c));
+                }
+                None => images.push(pass.state(item.from, i)),
+            }
+        }
+        images
+    }
+    /// Those of image `i`, `d` being the gradients of its nodes: a row a term, and one of the gradient alone.
+    fn run(&self, pass: &Pass<R>, d: *const R, i: usize) -> Vec<R> {
+        let (sizes, (isa, lanes)) = (&pass.cell.sizes, lanes::<R>(pass.cell.spec, pass.cell.sizes.c));
+        let mut sums = vec![R::ZERO; (self.terms.len() + 1) * sizes.c];
+        let (g, images) = (pass.node_grad(d, self.node), &self.images(pass, i));
+        let (c, pixels) = (sizes.c, sizes.node() / sizes.c);
+        let job = Products { g, images, shifts: &self.shifts, c, pixels, sums: &mut sums };
+        dispatch_exactly(isa, lanes, job);
+        sums
     }
 }
 

@@ -9,7 +9,7 @@ use super::spec::Item;
 use super::sum::{Image, Images, Sum};
 use super::{Cell, Slot, by_image, room, state};
 use crate::EPSILON;
-use crate::ahead::Ahead;
+use crate::ahead::{Ahead, Stream};
 use crate::jobs::each;
 use crate::real::Real;
 use crate::scratch::Scratch;
@@ -27,13 +27,10 @@ pub fn forward<R: Real>(
     if let Some(given) = cell.given {
         stats.copy_from_slice(given);
     }
-    for from in 0..2 + cell.spec.nodes {
-        if let Some(node) = from.checked_sub(2) {
-            sum_node(cell, node, y, stats, values);
-        }
-        if cell.spec.reading(from).next().is_some() {
-            let plan = StatePlan::new(cell.spec, &cell.sizes, from, &cell.weights, false);
-            first_values(cell, &plan, y, stats, values, indices);
+    for (from, plan) in StatePlan::all(cell, false).into_iter().enumerate() {
+        let sum = from.checked_sub(2).map(|node| NodeSum::new(cell, node, stats));
+        first_values(cell, sum.as_ref(), plan.as_ref(), y, stats, values, indices);
+        if let Some(plan) = plan {
             second_values(cell, &plan, stats, values);
         }
     }
@@ -48,40 +45,57 @@ struct Work<R: Real> {
     room: Scratch<R>,
 }
 
-/// Pools, first halves and stride-2 skips of one state.
+impl<R: Real> Work<R> {
+    fn new(cell: &Cell<R>, plan: &StatePlan<R>) -> Self {
+        let dense = if plan.pools.is_empty() || plan.from < 2 { 0 } else { cell.sizes.image(plan.from) };
+        Self {
+            padded: plan.x(),
+            bands: Bands::new(plan.size, plan.out, plan.c),
+            dense: Scratch::new(dense),
+            room: Scratch::new(room::<R>(cell.sizes.node())),
+        }
+    }
+}
+
+/// Image by image a state's `sum`, if it is a node, and what reads the state, if anything does: pools, first halves and
+/// stride-2 skips.
 fn first_values<R: Real>(
     cell: &Cell<R>,
-    plan: &StatePlan<R>,
-    y: &[R],
+    sum: Option<&NodeSum<R>>,
+    plan: Option<&StatePlan<R>>,
+    y: &mut [R],
     stats: &mut [R],
     values: &mut [&mut [R::Kept]],
     indices: &mut [&mut [u8]],
 ) {
-    let (n, c) = (cell.sizes.n, plan.c);
-    let places: Vec<usize> = (plan.pools.iter().map(|p| p.item.value))
-        .chain(plan.convs.iter().map(|k| k.item.value))
-        .chain(plan.reduces.iter().map(|r| r.item.value))
-        .collect();
-    let maxima: Vec<usize> = plan.pools.iter().filter_map(|p| p.maximum).collect();
+    let n = cell.sizes.n;
+    let places: Vec<usize> = plan.map(StatePlan::first_values).unwrap_or_default();
+    let maxima: Vec<usize> = plan.iter().flat_map(|p| &p.pools).filter_map(|p| p.maximum).collect();
     let mut taken: Vec<&mut [R::Kept]> = places.iter().map(|&v| std::mem::take(&mut values[v])).collect();
     let mut taps: Vec<&mut [u8]> = maxima.iter().map(|&m| std::mem::take(&mut indices[m])).collect();
     let outs = by_image(taken.iter_mut().map(|t| &mut **t), n);
     let taps_of = by_image(taps.iter_mut().map(|t| &mut **t), n);
-    let threads = rayon::current_num_threads();
-    let dense = if plan.pools.is_empty() || plan.from < 2 { 0 } else { cell.sizes.image(plan.from) };
+    let (known, threads) = (&*values, rayon::current_num_threads());
     let moments: Vec<Vec<R>> = each(
-        outs.into_iter().zip(taps_of).collect(),
-        || Work {
-            padded: plan.x(),
-            bands: Bands::new(plan.size, plan.out, c),
-            dense: Scratch::new(dense),
-            room: Scratch::new(room::<R>(cell.sizes.node())),
-        },
-        |work, i, (outs, taps)| {
-            let x = state(cell, y, plan.from, i);
+        y.chunks_exact_mut(cell.nodes()).zip(outs.into_iter().zip(taps_of)).collect(),
+        || plan.map(|plan| Work::new(cell, plan)),
+        |work, i, (y, (outs, taps))| {
+            if let Some(sum) = sum {
+                sum.run(cell, known, y, i);
+            }
+            let (Some(plan), Some(work)) = (plan, work) else { return vec![] };
+            let (x, next) = (state(cell, y.as_ptr(), plan.from, i), i + threads);
             let far = cell.sizes.keep::<R>(cell.spec);
-            let next = if i + threads < n { Some(state(cell, y, plan.from, i + threads)) } else { None };
-            let job = First { plan, x, next, outs, taps, work, moments: cell.given.is_none(), far };
+            let streams = match sum {
+                _ if next >= n => vec![],
+                Some(sum) => {
+                    sum.images(cell, known, y.as_ptr().wrapping_add(threads * y.len()), next).streams(plan.c)
+                }
+                None => vec![Stream::new(state(cell, y.as_ptr(), plan.from, next), plan.c)],
+            };
+            let shares = plan.convs.iter().map(|conv| conv.first.run_fetches()).sum();
+            let ahead = Ahead::new(streams, plan.size.iter().product(), shares);
+            let job = First { plan, x, ahead, outs, taps, work, moments: cell.given.is_none(), far };
             dispatch_exactly(plan.isa, plan.lanes, job)
         },
     );
@@ -95,8 +109,8 @@ fn first_values<R: Real>(
 struct First<'a, R: Real> {
     plan: &'a StatePlan<R>,
     x: Image<R>,
-    /// The image that this thread most likely takes next.
-    next: Option<Image<R>>,
+    /// What this thread most likely reads next.
+    ahead: Ahead,
     /// Of the pools, the convolutions, the skips.
     outs: Vec<&'a mut [R::Kept]>,
     taps: Vec<&'a mut [u8]>,
@@ -111,7 +125,7 @@ impl<R: Real> Kernel<R> for First<'_, R> {
     type Output = Vec<R>;
     #[inline(always)]
     fn run<V: Vector<Elem = R>>(self) -> Vec<R> {
-        let Self { plan, x, next, work, mut outs, taps, moments: wanted, far } = self;
+        let Self { plan, x, mut ahead, work, mut outs, taps, moments: wanted, far } = self;
         let (c, [h, w], out) = (plan.c, plan.size, plan.out);
         let mut moments = vec![R::ZERO; outs.len() * 3 * c];
         let mut targets = outs.iter_mut().map(|to| &mut **to).zip(moments.chunks_exact_mut(3 * c));
@@ -132,8 +146,6 @@ impl<R: Real> Kernel<R> for First<'_, R> {
             if plan.has_relu() {
                 plan.x_pad.fill::<V, _>(x, None, plan.size, &mut work.padded);
             }
-            let shares = plan.convs.iter().map(|conv| conv.first.run_fetches()).sum();
-            let mut ahead = Ahead::new(next.map(|(from, step)| (from, step, c)), h * w, shares);
             for (conv, (to, moments)) in plan.convs.iter().zip(&mut targets) {
                 let (keep, moments) =
                     (if conv.second.is_some() { Keep::Near } else { far }, wanted.then_some(moments));
@@ -184,9 +196,9 @@ fn second_values<R: Real>(
             for ((k, &(item, half)), (z, moments)) in seconds.iter().enumerate().zip(targets) {
                 let x = &read[item.value][i * image..][..image];
                 let (k, then) = if k + 1 < seconds.len() { (k + 1, i) } else { (0, i + threads) };
-                let next = (read[seconds[k].0.value].as_ptr().wrapping_add(then * image), c, c);
+                let next = (read[seconds[k].0.value].as_ptr().wrapping_add(then * image), c);
                 let pixels = if then < n { image / c } else { 0 };
-                let ahead = Ahead::new([next], pixels, half.run_fetches());
+                let ahead = Ahead::new(vec![Stream::new(next, c)], pixels, half.run_fetches());
                 let moments = cell.given.is_none().then_some(moments);
                 let (norm, keep) = (cell.norm(known, item.norm), cell.sizes.keep::<R>(cell.spec));
                 let job = Second { half, x, norm, padded, bands, z, moments, keep, ahead };
@@ -268,41 +280,52 @@ fn set_statistics<R: Real>(cell: &Cell<R>, places: &[usize], moments: &[Vec<R>],
 }
 
 /// A node's value: the weighted sum of its candidates, their norms applied.
-fn sum_node<R: Real>(cell: &Cell<R>, node: usize, y: &mut [R], stats: &[R], values: &[&mut [R::Kept]]) {
-    let (c, image, nodes) = (cell.sizes.c, cell.sizes.node(), cell.spec.nodes);
-    let (isa, lanes) = lanes::<R>(cell.spec, c);
-    let mut items: Vec<&Item> = cell.spec.into_node(node).collect();
-    Images::<R>::sort(&mut items, |item| item.last().is_some());
-    let terms: Vec<Term<R>> = items.iter().map(|item| Term::new(cell, item, stats)).collect();
-    let dropped = items.iter().any(|item| cell.dropped(item.index, 0).is_some());
-    let alike = if dropped { None } else { Some(combine(cell, &terms, 0)) };
-    each(
-        y.chunks_exact_mut(image * nodes).collect(),
-        || (),
-        |(), i, y| {
-            let (out, mut images) = (y.as_mut_ptr(), Images::new());
-            for item in &items {
-                match (item.last(), item.from.checked_sub(2)) {
-                    (Some(value), _) => images.push_kept((values[value][i * image..].as_ptr(), c)),
-                    (None, Some(earlier)) => {
-                        images.push((out.wrapping_add(earlier * c).cast_const(), nodes * c));
-                    }
-                    (None, None) => images.push((cell.inputs[item.from][i * image..].as_ptr(), c)),
+struct NodeSum<'a, R: Real> {
+    node: usize,
+    terms: Vec<Term<'a, R>>,
+    /// Factors and constant, if they are the same for all images.
+    alike: Option<(Vec<R>, Vec<R>)>,
+}
+
+impl<'a, R: Real> NodeSum<'a, R> {
+    fn new(cell: &'a Cell<R>, node: usize, stats: &[R]) -> Self {
+        let mut items: Vec<&Item> = cell.spec.into_node(node).collect();
+        Images::<R>::sort(&mut items, |item| item.last().is_some());
+        let terms: Vec<Term<R>> = items.iter().map(|item| Term::new(cell, item, stats)).collect();
+        let dropped = items.iter().any(|item| cell.dropped(item.index, 0).is_some());
+        let alike = if dropped { None } else { Some(combine(cell, &terms, 0)) };
+        Self { node, terms, alike }
+    }
+    /// What it reads of image `i`, whose nodes are at `y`.
+    fn images(&self, cell: &Cell<R>, values: &[&mut [R::Kept]], y: *const R, i: usize) -> Images<R> {
+        let mut images = Images::new();
+        for Term { item, .. } in &self.terms {
+            match item.last() {
+                Some(value) => {
+                    images.push_kept((values[value][i * cell.sizes.node()..].as_ptr(), cell.sizes.c))
                 }
+                None => images.push(state(cell, y, item.from, i)),
             }
-            let out = (out.wrapping_add(node * c), nodes * c);
-            let own;
-            let (factors, constant) = match &alike {
-                Some(alike) => alike,
-                None => {
-                    own = combine(cell, &terms, i);
-                    &own
-                }
-            };
-            let job = Sum { images: &images, factors, constant, out, pixels: image / c };
-            dispatch_exactly(isa, lanes, job);
-        },
-    );
+        }
+        images
+    }
+    /// Computes it for image `i`, whose nodes are `y`.
+    fn run(&self, cell: &Cell<R>, values: &[&mut [R::Kept]], y: &mut [R], i: usize) {
+        let (c, (isa, lanes)) = (cell.sizes.c, lanes::<R>(cell.spec, cell.sizes.c));
+        let y = y.as_mut_ptr();
+        let images = &self.images(cell, values, y, i);
+        let out = (y.wrapping_add(self.node * c), cell.spec.nodes * c);
+        let own;
+        let (factors, constant) = match &self.alike {
+            Some(alike) => alike,
+            None => {
+                own = combine(cell, &self.terms, i);
+                &own
+            }
+        };
+        let pixels = cell.sizes.node() / c;
+        dispatch_exactly(isa, lanes, Sum { images, factors, constant, out, pixels });
+    }
 }
 
 /// A candidate in a node's sum: what its value is multiplied by in every channel, and what is added.

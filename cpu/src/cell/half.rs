@@ -95,15 +95,19 @@ impl<R: Real> Half<R> {
         let paired = paired::<R>(&window, vectors);
         let pattern = |flip: bool| {
             // taps of a row, two by two if they are paired, with zeros where there is none
-            let (columns, deep) = (window.kernel[1], if paired.is_some() { 2 } else { 1 });
-            let row = columns.next_multiple_of(deep) * c;
-            let mut pattern = Scratch::new(window.kernel[0] * row);
-            for (i, to) in pattern.iter_mut().enumerate() {
-                let (ky, at) = (i / row, i % row);
-                let (kx, ch) = (at / (deep * c) * deep + at % deep, at % (deep * c) / deep);
-                let tap = ky * columns + kx;
-                let tap = if flip { taps.wrapping_sub(1 + tap) } else { tap };
-                *to = if kx < columns { depthwise[ch * taps + tap] } else { R::ZERO }.keep();
+            let ([rows, columns], deep) = (window.kernel, if paired.is_some() { 2 } else { 1 });
+            let mut pattern = Scratch::new(rows * columns.next_multiple_of(deep) * c);
+            let firsts = (0..rows).flat_map(|ky| (0..columns).step_by(deep).map(move |kx| (ky, kx)));
+            for ((ky, first), to) in firsts.zip(pattern.chunks_exact_mut(deep * c)) {
+                for (k, kx) in (first..columns.min(first + deep)).enumerate() {
+                    let tap = ky * columns + kx;
+                    let tap = if flip { taps - 1 - tap } else { tap };
+                    let of_tap = depthwise.chunks_exact(taps).map(|own| own[tap].keep());
+                    to[k..].iter_mut().step_by(deep).zip(of_tap).for_each(|(to, x)| *to = x);
+                }
+                if first + deep > columns {
+                    to[1..].iter_mut().step_by(deep).for_each(|to| *to = R::ZERO.keep());
+                }
             }
             pattern
         };

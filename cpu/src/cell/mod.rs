@@ -87,6 +87,10 @@ impl<R: Real> Cell<'_, R> {
         let [gamma, beta] = self.affine.get(at).copied().unwrap_or_else(plain);
         pad::Norm { mean: &row[..c], r: &row[c..2 * c], gamma, beta }
     }
+    /// Elements of the nodes of one image.
+    fn nodes(&self) -> usize {
+        self.sizes.node() * self.spec.nodes
+    }
     /// What the candidate `item` of image `i` is multiplied by.
     fn dropped(&self, item: usize, i: usize) -> Option<R> {
         Some((*self.drop.get(item)?)?[i])
@@ -137,7 +141,9 @@ fn room<R: Real>(len: usize) -> usize {
 
 /// For every image, its part of each tensor.
 fn by_image<'a, T>(tensors: impl IntoIterator<Item = &'a mut [T]>, n: usize) -> Vec<Vec<&'a mut [T]>> {
-    let mut images: Vec<Vec<&mut [T]>> = (0..n).map(|_| Vec::new()).collect();
+    let tensors = tensors.into_iter();
+    let most = tensors.size_hint().0;
+    let mut images: Vec<Vec<&mut [T]>> = (0..n).map(|_| Vec::with_capacity(most)).collect();
     for tensor in tensors {
         let size = tensor.len() / n;
         images.iter_mut().zip(tensor.chunks_exact_mut(size)).for_each(|(image, part)| image.push(part));
@@ -145,12 +151,12 @@ fn by_image<'a, T>(tensors: impl IntoIterator<Item = &'a mut [T]>, n: usize) -> 
     images
 }
 
-/// State `from` of image `i`: its first element and elements from one pixel to the next. `y` holds the nodes, side by
-/// side.
-fn state<R: Real>(cell: &Cell<R>, y: &[R], from: usize, i: usize) -> sum::Image<R> {
+/// State `from` of image `i`, whose nodes lie side by side at `y`: its first element and elements from one pixel to the
+/// next.
+fn state<R: Real>(cell: &Cell<R>, y: *const R, from: usize, i: usize) -> sum::Image<R> {
     let (c, nodes) = (cell.sizes.c, cell.spec.nodes);
     match cell.inputs.get(from) {
-        Some(x) => (x[i * cell.sizes.image(from)..].as_ptr(), c),
-        None => (y[i * cell.sizes.node() * nodes + (from - 2) * c..].as_ptr(), nodes * c),
+        Some(x) => (x.as_ptr().wrapping_add(i * cell.sizes.image(from)), c),
+        None => (y.wrapping_add((from - 2) * c), nodes * c),
     }
 }

@@ -1,9 +1,11 @@
 //! What the passes of a cell work out from shapes and weights alone, state by state.
 
+use super::Cell;
 use super::half::{Half, Keep, paired};
 use super::pad::{Pad, Padded};
 use super::product::Matrix;
 use super::spec::{Item, Kind, Spec};
+use crate::jobs::each;
 use crate::real::Real;
 use crate::simd::{Isa, lanes_dividing};
 use crate::window::Window;
@@ -92,8 +94,16 @@ pub struct StatePlan<R: Real> {
 }
 
 impl<R: Real> StatePlan<R> {
-    /// For the forward pass or `back`. `weights` are those of all candidates, in order.
-    pub fn new(spec: &Spec, sizes: &Sizes, from: usize, weights: &[&[R]], back: bool) -> Self {
+    /// Of all states that are read, for the forward pass or `back`.
+    pub fn all(cell: &Cell<R>, back: bool) -> Vec<Option<Self>> {
+        each(
+            (0..2 + cell.spec.nodes).collect(),
+            || (),
+            |(), _, from| cell.spec.reading(from).next().map(|_| Self::new(cell, from, back)),
+        )
+    }
+    fn new(cell: &Cell<R>, from: usize, back: bool) -> Self {
+        let Cell { spec, sizes, weights, .. } = cell;
         let items = || spec.reading(from);
         let (c, size, out) = (sizes.c, sizes.of(from), sizes.out);
         let (isa, lanes) = lanes::<R>(spec, c);
@@ -138,6 +148,13 @@ impl<R: Real> StatePlan<R> {
     }
     pub fn g(&self) -> Padded<R> {
         Padded::new(&self.g_pad, self.paired[2])
+    }
+    /// Places of the values computed from the state itself: of the pools, the convolutions, the skips.
+    pub fn first_values(&self) -> Vec<usize> {
+        (self.pools.iter().map(|p| p.item.value))
+            .chain(self.convs.iter().map(|k| k.item.value))
+            .chain(self.reduces.iter().map(|r| r.item.value))
+            .collect()
     }
     /// Whether anything reads the state through a relu.
     pub fn has_relu(&self) -> bool {

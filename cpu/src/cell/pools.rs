@@ -1,5 +1,5 @@
-//! Values and taps of a cell's pools while a pass runs. Kept until the backward they would be a tenth of a search step's
-//! memory; to make them again is 3 % of its time.
+//! Values and taps of a cell's pools while a pass runs. Kept until the backward as `f32` they would be a tenth of a search
+//! step's memory; to make them again is 3 % of its time.
 
 use super::plan::{Pool, Sizes, lanes};
 use super::spec::Spec;
@@ -66,9 +66,9 @@ impl<R: Real> Pools<R> {
                     (Scratch::new(image), Scratch::new(room::<R>(sizes.node())))
                 },
                 |(image, room), i, (outs, taps): (Vec<&mut [R::Kept]>, Vec<&mut [u8]>)| {
+                    let x = state(cell, y[i * cell.nodes()..].as_ptr(), from, i);
                     // SAFETY: an image of this size; inputs are dense.
-                    let x =
-                        unsafe { dense(state(cell, y, from, i), sizes.image(from), sizes.c, image, vectors) };
+                    let x = unsafe { dense(x, sizes.image(from), sizes.c, image, vectors) };
                     let mut taps = taps.into_iter();
                     for (pool, to) in plans.iter().zip(outs) {
                         let mut slot = Slot { to, room: &mut *room };

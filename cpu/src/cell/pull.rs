@@ -1,16 +1,15 @@
 //! The backward pass of a cell over one image: what reads a state passes its gradient back to it.
 
-use super::backward::Pass;
+use super::backward::{NodeProducts, Pass};
 use super::half::{Bands, Half, Weights};
 use super::pad::Padded;
 use super::pixels::{Incoming, Target, add_open};
 use super::plan::{Conv, StatePlan};
 use super::product::{Pair, outer};
 use super::spec::Kind;
-use super::state;
-use super::sum::{Image, Images, Sum};
+use super::sum::{Images, Sum};
 use super::weights::Place;
-use crate::ahead::Ahead;
+use crate::ahead::{Ahead, Stream};
 use crate::real::Real;
 use crate::scratch::Scratch;
 use crate::simd::{Kernel, Stored, Vector, call};
@@ -78,8 +77,8 @@ pub struct PullFirst<'a, R: Real> {
     pub d: &'a mut [R],
     /// The gradient of the state, if it is an input.
     pub out: Option<&'a mut [R]>,
-    /// The node that the state is.
-    pub own: Option<usize>,
+    /// If the state is a node, the sums that follow.
+    pub products: Option<&'a NodeProducts<'a, R>>,
     pub sums: Option<(&'a mut [R], &'a [Place])>,
 }
 
@@ -97,13 +96,13 @@ impl<R: Real> Kernel<R> for PullFirst<'_, R> {
         unsafe {
             self.identities::<V>(d, dx);
             if self.sums.is_some() && plan.has_relu() {
-                let x = state(pass.cell, pass.kept.y, plan.from, self.i);
+                let x = pass.state(plan.from, self.i);
                 plan.x_pad.fill::<V, _>(x, None, plan.size, &mut self.work.x);
             }
             self.convs::<V>(d, dx);
             self.skips::<V>(d, dx);
             self.pools::<V>(d, dx);
-            if let Some(own) = self.own {
+            if let Some(own) = plan.from.checked_sub(2) {
                 let (to, step) = ((d.add(own * h * w * c), c), pass.cell.spec.nodes * c);
                 let g = (pass.g[self.i * h * w * step + own * c..].as_ptr(), step);
                 let ones = vec![R::ONE; 2 * c];
@@ -137,7 +136,7 @@ impl<'a, R: Real> PullFirst<'a, R> {
     #[inline(always)]
     unsafe fn convs<V: Vector<Elem = R>>(&mut self, d: *const R, dx: *mut R) {
         let (pass, plan, image) = (self.pass, self.plan, self.pass.cell.sizes.node());
-        let x = state(pass.cell, pass.kept.y, plan.from, self.i);
+        let x = pass.state(plan.from, self.i);
         for (k, Conv { item, first, .. }) in plan.convs.iter().enumerate() {
             let mut ahead = self.ahead(k, d, dx);
             let z = &pass.kept.values[item.value][self.i * image..][..image];
@@ -178,44 +177,37 @@ impl<'a, R: Real> PullFirst<'a, R> {
         convs[k].second.as_ref()?;
         self.between.get(convs[..k].iter().filter(|conv| conv.second.is_some()).count())
     }
-    /// What convolution `k` reads for image `i`, gradient and value, and then `others`, so many shares at a time. `d` are
-    /// the gradients of that image's nodes.
-    fn reads(
-        &self,
-        k: usize,
-        i: usize,
-        d: *const R,
-        others: impl IntoIterator<Item = Image<R>>,
-        shares: usize,
-    ) -> Ahead {
-        let (pass, plan, item) = (self.pass, self.plan, &self.plan.convs[k].item);
-        let (c, pixels) = (plan.c, plan.out[0] * plan.out[1]);
-        let of = |all: &[R::Kept]| (all.as_ptr().wrapping_add(i * pass.cell.sizes.node()), c, c);
-        let dense = |(from, step): Image<R>| (from, step, c);
-        let z = [of(pass.kept.values[item.value])];
-        let ahead = match self.between(k) {
-            Some((du, _)) => Ahead::new([of(du)], pixels, shares),
-            None => Ahead::new([pass.node_grad(d, item.node)].map(dense), pixels, shares),
+    /// What convolution `k` reads for image `i`, gradient and value; `d` are the gradients of that image's nodes.
+    fn reads(&self, k: usize, i: usize, d: *const R) -> [Stream; 2] {
+        let (pass, c, item) = (self.pass, self.plan.c, &self.plan.convs[k].item);
+        let of = |all: &[R::Kept]| Stream::new((all[i * pass.cell.sizes.node()..].as_ptr(), c), c);
+        let g = match self.between(k) {
+            Some((du, _)) => of(du),
+            None => Stream::new(pass.node_grad(d, item.node), c),
         };
-        ahead.and(z).and(others.into_iter().map(dense))
+        [g, of(pass.kept.values[item.value])]
     }
-    /// What follows on convolution `k`: the next one, or the first of the next image.
+    /// What follows on convolution `k`: the next one, or the first of the next image; before that, a share of what the sums
+    /// of this image read.
     fn ahead(&self, k: usize, d: *const R, dx: *const R) -> Ahead {
-        let (pass, plan) = (self.pass, self.plan);
-        let shares = plan.convs[k].first.pull_fetches(self.sums.is_some());
-        if k + 1 < plan.convs.len() {
-            return self.reads(k + 1, self.i, d, [], shares);
+        let (pass, plan, count) = (self.pass, self.plan, self.plan.convs.len());
+        let (c, sizes) = (plan.c, &pass.cell.sizes);
+        let mut streams = vec![];
+        if let Some(products) = self.products {
+            let all = products.images(pass, self.i).streams(c);
+            streams.extend(&all[k * all.len() / count..(k + 1) * all.len() / count]);
         }
-        if self.next >= pass.cell.sizes.n {
-            return Ahead::nothing();
+        if k + 1 < count {
+            streams.extend(self.reads(k + 1, self.i, d));
+        } else if self.next < sizes.n {
+            let further = (self.next - self.i) * sizes.node();
+            streams.extend(self.reads(0, self.next, d.wrapping_add(further * pass.cell.spec.nodes)));
+            if plan.size == plan.out {
+                streams.push(Stream::new(pass.state(plan.from, self.next), c));
+                streams.extend(self.out.is_some().then(|| Stream::new((dx.wrapping_add(further), c), c)));
+            }
         }
-        let further = (self.next - self.i) * pass.cell.sizes.node();
-        let d = d.wrapping_add(further * pass.cell.spec.nodes);
-        let x = state(pass.cell, pass.kept.y, plan.from, self.next);
-        let same = plan.size == plan.out;
-        let count = usize::from(same) + usize::from(same && self.out.is_some());
-        let others = [x, (dx.wrapping_add(further), plan.c)];
-        self.reads(0, self.next, d, others.into_iter().take(count), shares)
+        Ahead::new(streams, sizes.node() / c, plan.convs[k].first.pull_fetches(self.sums.is_some()))
     }
 
     /// dx += the gradients of stride-2 skips
@@ -226,7 +218,7 @@ impl<'a, R: Real> PullFirst<'a, R> {
     unsafe fn skips<V: Vector<Elem = R>>(&mut self, d: *const R, dx: *mut R) {
         let (pass, plan, image) = (self.pass, self.plan, self.pass.cell.sizes.node());
         let (c, [oh, ow], w) = (plan.c, plan.out, plan.size[1]);
-        let x = state(pass.cell, pass.kept.y, plan.from, self.i);
+        let x = pass.state(plan.from, self.i);
         for (at, reduce) in plan.reduces.iter().enumerate() {
             let item = &reduce.item;
             let z = &pass.kept.values[item.value][self.i * image..][..image];

@@ -1,6 +1,7 @@
 //! Weighted sums of images by channel, and the products with a gradient that their backward needs.
 
 use super::pixels::add_to;
+use crate::ahead::Stream;
 use crate::real::Real;
 use crate::simd::{Kernel, Many, Stored, Vector};
 use std::mem::MaybeUninit;
@@ -39,6 +40,11 @@ impl<R: Real> Images<R> {
     }
     pub fn len(&self) -> usize {
         self.kept.len() + self.plain.len()
+    }
+    /// All of them, pixels of `c` channels, to be fetched.
+    pub fn streams(&self, c: usize) -> Vec<Stream> {
+        let kept = self.kept.iter().map(|&image| Stream::new(image, c));
+        kept.chain(self.plain.iter().map(|&image| Stream::new(image, c))).collect()
     }
     /// Puts what is kept before what is not, as the images are, unless they are the same.
     pub fn sort<T>(terms: &mut [T], kept: impl Fn(&T) -> bool) {

@@ -84,7 +84,7 @@ pub struct Parts<R> {
     sums: Scratch<R>,
 }
 
-/// A part of the batch: its first image, all its images, and its sums if there are any.
+/// A part of the batch: its first image, all its images, and if there are any its sums, arbitrary.
 pub type Group<'s, R, T> = (usize, Vec<T>, Option<&'s mut [R]>);
 
 impl<R: Real> Parts<R> {
@@ -92,7 +92,7 @@ impl<R: Real> Parts<R> {
         let group = images.div_ceil(if wanted { PARTS } else { FREE_PARTS });
         let size = places.iter().map(|p| p.sizes[0] + p.sizes[1]).sum();
         let size = if wanted { size } else { 0 };
-        Self { group, size, sums: Scratch::zeros(images.div_ceil(group) * size) }
+        Self { group, size, sums: Scratch::new(images.div_ceil(group) * size) }
     }
     pub fn groups<T>(&mut self, images: Vec<T>) -> Vec<Group<'_, R, T>> {
         let (count, mut images) = (images.len().div_ceil(self.group), images.into_iter());

@@ -3,7 +3,7 @@
 
 use super::pixels::{Gather, Open};
 use super::{By, Sizes, lean};
-use crate::ahead::Ahead;
+use crate::ahead::{Ahead, Stream};
 use crate::channel::{WithNormalised, apply_part, expand, sums};
 use crate::gemm::OuterSum;
 use crate::real::Real;
@@ -230,16 +230,13 @@ impl<R: Real> Pass<'_, R> {
         let (sizes, pixels) = (self.sizes, rows.len() * self.sizes.out()[1]);
         let c = sizes.output;
         let at = (i * sizes.pixels() + rows.end * sizes.out()[1]) * c;
-        let of = |all: &[R]| (all.as_ptr().wrapping_add(at), c, c);
+        let of = |all: &[R]| Some(Stream::new((all.as_ptr().wrapping_add(at), c), c));
         let x = sizes.following(self.x.as_ptr(), i, rows);
         let dx = dx.and_then(|dx| sizes.following(dx, 0, rows));
         let products = self.back.iter().map(|back| back.fetches(pixels)).sum::<usize>();
         let sums = if self.weights { sizes.stride * self.outer.fetches(pixels) } else { 0 };
-        Ahead::new(
-            [Some(of(self.g)), Some(of(self.value)), x, dx].into_iter().flatten(),
-            pixels,
-            products + sums,
-        )
+        let streams = [of(self.g), of(self.value), x, dx];
+        Ahead::new(streams.into_iter().flatten().collect(), pixels, products + sums)
     }
 
     /// The gradient of the convolutions' results in some rows of image `i`.

@@ -75,7 +75,8 @@ impl Cell {
         }
         Case::of(format!("{self:?}, reference {reference}"), inputs, move |tape, ins| {
             let mut ins = ins.to_vec();
-            let op = MixedCell { keeps_pools: tape.value(ins[1]).cuda().is_some(), ..op.clone() };
+            let device = tape.value(ins[1]).cuda().is_some();
+            let op = MixedCell { keeps_pools: device || lean, ..op.clone() };
             if op.given {
                 ins.push(statistics(tape, op.spec.norms, c, ins[0])?);
             }

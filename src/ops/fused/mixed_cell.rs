@@ -30,20 +30,20 @@ pub struct MixedCell {
     pub spec: Arc<Spec>,
     /// Statistics (norms, 3, C) to use instead of the batch's are the last input.
     pub given: bool,
-    /// Save values of pools and taps of maxima too, as the kernels of a device want it and the host's do not: there
-    /// the backward makes them again.
+    /// Save values of pools and taps of maxima too, as the kernels of a device want it; on the host the backward can make
+    /// them again.
     pub keeps_pools: bool,
     /// Compute `f32` as [`Lean`](crate::tensor::Lean) numbers, on the host: half the memory of what is saved.
     pub lean: bool,
 }
 
 impl MixedCell {
-    /// The device that `out` is on, if any; this must save what it wants.
+    /// The device that `out` is on, if any.
     pub(super) fn device(&self, out: &Out) -> Result<Option<Arc<Cuda>>> {
         let device = out.value.cuda().cloned();
-        match device.is_some() == self.keeps_pools {
+        match device.is_none() || self.keeps_pools {
             true => Ok(device),
-            false => Err(Error::device("a mixed cell keeps its pools on a device, and only there")),
+            false => Err(Error::device("a mixed cell on a device must keep its pools")),
         }
     }
 

@@ -122,33 +122,39 @@ pub(super) fn saves(spec: &Spec, sizes: &Sizes, pools: bool, lean: bool) -> Vec<
     saved
 }
 
-/// Runs the forward, `out` saving what [`saves`] says without pools.
+/// Runs the forward, `out` saving what [`saves`] says.
 pub(super) fn forward<R: CellKernels<Kept: Element> + Element>(cell: &kernel::Cell<R>, out: &mut Out) {
-    let Some((stats, values)) = out.saved.split_first_mut() else { unreachable!("statistics are saved") };
-    let mut pools = kernel::Pools::<R>::new(cell.spec, &cell.sizes);
-    let (of_pools, mut taps) = pools.parts_mut();
-    let mut values = in_order(cell.spec, values.iter_mut().map(|v| v.make_mut()), of_pools);
+    let spec = cell.spec;
+    let mut pools = (out.saved.len() < saved(spec, true)).then(|| kernel::Pools::<R>::new(spec, &cell.sizes));
+    let (of_pools, mut taps) = pools.as_mut().map_or((vec![], vec![]), |pools| pools.parts_mut());
+    let Some((stats, kept)) = out.saved.split_first_mut() else { unreachable!("statistics are saved") };
+    let (values, indices) = kept.split_at_mut(spec.values - of_pools.len());
+    taps.extend(indices.iter_mut().map(|taps| taps.make_mut::<u8>()));
+    let mut values = in_order(spec, values.iter_mut().map(|v| v.make_mut()), of_pools);
     R::cell(cell, out.value.make_mut(), stats.make_mut(), &mut values, &mut taps);
 }
 
-/// Runs the backward of that; `saved` are the gradient of the nodes, the nodes and what the forward saved.
+/// Runs the backward of that; `kept` are the gradient of the nodes, the nodes and what the forward saved.
 pub(super) fn gradient<R: CellKernels<Kept: Element> + Element>(
     cell: &kernel::Cell<R>,
-    saved: &[&Tensor],
+    kept: &[&Tensor],
     to: kernel::Gradients<R>,
 ) {
-    let y = saved[1].as_slice::<R>();
-    let pools = R::pools_again(cell, y);
-    let (of_pools, indices) = pools.parts();
-    let values = in_order(cell.spec, saved[3..].iter().map(|v| v.as_slice()), of_pools);
-    let kept = kernel::Kept { y, stats: saved[2].as_slice(), values, indices };
-    R::cell_gradient(cell, &kept, saved[0].as_slice(), to);
+    let (spec, y) = (cell.spec, kept[1].as_slice::<R>());
+    let again = (kept.len() - 2 < saved(spec, true)).then(|| R::pools_again(cell, y));
+    let (of_pools, mut taps) = again.as_ref().map_or((vec![], vec![]), |pools| pools.parts());
+    let (values, indices) = kept[3..].split_at(spec.values - of_pools.len());
+    taps.extend(indices.iter().map(|taps| taps.as_slice::<u8>()));
+    let values = in_order(spec, values.iter().map(|v| v.as_slice()), of_pools);
+    let left = kernel::Kept { y, stats: kept[2].as_slice(), values, indices: taps };
+    R::cell_gradient(cell, &left, kept[0].as_slice(), to);
 }
 
-/// All values, from those that are saved and those of pools.
+/// All values, from those that are saved and those of pools, if these are not among them.
 fn in_order<T>(spec: &Spec, saved: impl Iterator<Item = T>, pools: Vec<T>) -> Vec<T> {
     let (mut saved, mut pools) = (saved, pools.into_iter());
-    let next = |v: usize| if spec.pools.contains(&v) { pools.next() } else { saved.next() };
+    let apart = pools.len() > 0;
+    let next = |v: usize| if apart && spec.pools.contains(&v) { pools.next() } else { saved.next() };
     (0..spec.values).filter_map(next).collect()
 }
 
