@@ -1,12 +1,13 @@
 //! The backward pass of a cell: states in reverse order, each complete once everything that reads it has been passed.
 
 use super::half::{Bands, Half};
+use super::norm_sums::NormSums;
 use super::pad::Norm;
 use super::plan::{Conv, StatePlan, lanes};
 use super::pools::Dense;
 use super::pull::{PullFirst, PullSecond, Work};
 use super::spec::Item;
-use super::sum::{Image, Images, Products};
+use super::sum::Image;
 use super::weights::{Parts, Place};
 use super::{Cell, by_image, state};
 use crate::ahead::{Ahead, Stream};
@@ -49,24 +50,25 @@ pub fn gradient<R: Real>(cell: &Cell<R>, kept: &Kept<R>, g: &[R], mut to: Gradie
         factors: cell.spec.items.iter().map(|item| unnormed(cell, item)).collect(),
         m: R::Wide::of((cell.sizes.n * cell.sizes.out[0] * cell.sizes.out[1]) as f64),
     };
-    pass.take_unread();
     let plans = StatePlan::all(cell, true);
-    for (from, plan) in plans.into_iter().enumerate().rev() {
-        let products = from.checked_sub(2).map(|node| NodeProducts::new(&pass, node, to.mix.is_some()));
-        let wanted = from >= 2 || to.inputs[from].is_some() || to.weights.is_some();
-        let mut sums = vec![];
-        if let Some(plan) = plan.filter(|_| wanted) {
-            let out = to.inputs.get_mut(from).and_then(|x| x.as_deref_mut());
-            sums = pass.pull_state(&plan, out, products.as_ref(), to.weights.as_deref_mut(), &mut affine);
-        } else if let Some(products) = &products {
-            let d = pass.d.chunks_exact(cell.nodes()).collect();
-            sums = each(d, || (), |(), i, d: &[R]| products.run(&pass, d.as_ptr(), i));
-        } else if let Some(Some(out)) = to.inputs.get_mut(from) {
+    for (out, plan) in to.inputs.iter_mut().zip(&plans) {
+        if let (Some(out), None) = (out, plan) {
             out.fill(R::ZERO);
         }
-        if let Some(products) = products {
-            pass.pull_sum(&products.terms, &sums, to.mix.as_deref_mut(), &mut affine);
-        }
+    }
+    let wanted = |from: usize| from >= 2 || to.inputs[from].is_some() || to.weights.is_some();
+    let passed: Vec<&StatePlan<R>> = plans.iter().flatten().filter(|plan| wanted(plan.from)).collect();
+    let mix = to.mix.is_some();
+    // the candidates that read a state need their factors before that state's turn comes
+    let first = NormSums::new(&pass, passed.last().map_or(0, |plan| plan.from)..plans.len(), mix);
+    let sums = pass.begin(&first);
+    pass.finish(&first, &sums, to.mix.as_deref_mut(), &mut affine);
+    for (k, plan) in passed.iter().enumerate().rev() {
+        let next = k.checked_sub(1).map_or(0, |k| passed[k].from);
+        let then = NormSums::new(&pass, next..plan.from, mix);
+        let out = to.inputs.get_mut(plan.from).and_then(|x| x.as_deref_mut());
+        let sums = pass.pull_state(plan, out, &then, to.weights.as_deref_mut(), &mut affine);
+        pass.finish(&then, &sums, to.mix.as_deref_mut(), &mut affine);
     }
 }
 
@@ -84,26 +86,28 @@ pub(super) struct Pass<'a, R: Real> {
     m: R::Wide,
 }
 
-impl<R: Real> Pass<'_, R> {
-    fn is_read(&self, from: usize) -> bool {
-        self.cell.spec.reading(from).next().is_some()
-    }
-
-    /// The gradients of the nodes that nobody reads: as they came.
-    fn take_unread(&mut self) {
-        let (c, image, nodes) = (self.cell.sizes.c, self.cell.sizes.node(), self.cell.spec.nodes);
-        let unread: Vec<usize> = (0..nodes).filter(|&node| !self.is_read(2 + node)).collect();
-        let (g, (isa, lanes)) = (self.g, lanes::<R>(self.cell.spec, c));
-        each(
-            self.d.chunks_exact_mut(image * nodes).collect(),
+impl<'a, R: Real> Pass<'a, R> {
+    /// The gradients of the nodes that nobody reads, as they came, and the `sums` that can be had with them alone.
+    fn begin(&mut self, sums: &NormSums<R>) -> Vec<Vec<R>> {
+        let (cell, g, c) = (self.cell, self.g, self.cell.sizes.c);
+        let (image, step) = (cell.sizes.node(), cell.spec.nodes * c);
+        let unread: Vec<usize> =
+            (0..cell.spec.nodes).filter(|node| cell.spec.reading(2 + node).next().is_none()).collect();
+        let (isa, lanes) = lanes::<R>(cell.spec, c);
+        let mut d = std::mem::replace(&mut self.d, Scratch::new(0));
+        let made = each(
+            d.chunks_exact_mut(cell.nodes()).collect(),
             || (),
             |(), i, d| {
                 for &node in &unread {
-                    let x = (g[i * image * nodes + node * c..].as_ptr(), nodes * c);
+                    let x = (g[i * cell.nodes() + node * c..].as_ptr(), step);
                     dispatch_exactly(isa, lanes, Dense { x, c, to: &mut d[node * image..][..image] });
                 }
+                sums.run(self, d.as_ptr(), i)
             },
         );
+        self.d = d;
+        made
     }
 
     /// State `from` of image `i`.
@@ -116,6 +120,11 @@ impl<R: Real> Pass<'_, R> {
         (d.wrapping_add(node * self.cell.sizes.node()), self.cell.sizes.c)
     }
 
+    /// Norm `at` by the statistics of the forward pass.
+    pub fn norm(&self, at: usize) -> Norm<'a, R> {
+        self.cell.norm(self.kept.stats, at)
+    }
+
     /// The factors of candidate `item` for image `i`.
     pub fn factors(&self, item: usize, i: usize) -> Cow<'_, [R]> {
         let factors = &self.factors[item][..];
@@ -125,18 +134,17 @@ impl<R: Real> Pass<'_, R> {
         Cow::Owned(scaled.chain(factors[c..].iter().copied()).collect())
     }
 
-    /// From the sums over a node's gradient, by image, that its candidates' norms need: their factors, and the gradients of
-    /// the mixing weights and of the norms' scales and shifts.
-    fn pull_sum(
+    /// From sums, by image: the candidates' factors, and the gradients of the mixing weights and of the norms' scales and
+    /// shifts.
+    fn finish(
         &mut self,
-        terms: &[&Item],
+        of: &NormSums<R>,
         sums: &[Vec<R>],
         mut mix: Option<&mut [R]>,
         affine: &mut [[&mut [R]; 2]],
     ) {
-        let (cell, kept) = (self.cell, self.kept);
-        let c = cell.sizes.c;
-        for (k, &item) in terms.iter().enumerate() {
+        let (cell, c) = (self.cell, self.cell.sizes.c);
+        for (item, rows) in of.rows() {
             let total = |row: usize| {
                 let mut total = vec![R::Wide::default(); c];
                 for (i, sums) in sums.iter().enumerate() {
@@ -145,15 +153,15 @@ impl<R: Real> Pass<'_, R> {
                 }
                 total
             };
-            let by_value = total(k);
+            let by_value = total(rows[0]);
             let Some(at) = item.last_norm() else {
                 if let Some(mix) = &mut mix {
                     mix[item.entry] = R::narrow(by_value.into_iter().sum());
                 }
                 continue;
             };
-            let by_one = total(terms.len());
-            let (w, norm) = (cell.mix[item.entry].wide(), cell.norm(kept.stats, at));
+            let by_one = total(rows[1]);
+            let (w, norm) = (cell.mix[item.entry].wide(), self.norm(at));
             let (mut factors, mut dw) = (vec![R::ZERO; 3 * c], R::Wide::default());
             for ch in 0..c {
                 let sums = [by_one[ch], by_value[ch] * norm.r[ch].wide()];
@@ -183,13 +191,12 @@ impl<R: Real> Pass<'_, R> {
         }
     }
 
-    /// Passes the gradients of everything that reads the state of `plan` back to it; by image, the sums of its `products`
-    /// if it is a node.
+    /// Passes the gradients of everything that reads the state of `plan` back to it; by image, the sums that come `then`.
     fn pull_state(
         &mut self,
         plan: &StatePlan<R>,
         out: Option<&mut [R]>,
-        products: Option<&NodeProducts<R>>,
+        then: &NormSums<R>,
         mut weights: Option<&mut [&mut [R]]>,
         affine: &mut [[&mut [R]; 2]],
     ) -> Vec<Vec<R>> {
@@ -203,7 +210,7 @@ impl<R: Real> Pass<'_, R> {
         let images: Vec<_> = d.chunks_exact_mut(cell.nodes()).zip(outs.iter_mut().map(|o| o.pop())).collect();
         let mut parts = Parts::new(weights.is_some(), n, &places);
         let (pass, between) = (&*self, &between[..]);
-        let products = each(
+        let made = each(
             parts.groups(images),
             || pass.work(plan, image),
             |work, _, (start, images, mut sums)| {
@@ -212,9 +219,9 @@ impl<R: Real> Pass<'_, R> {
                 let mut one = |(i, (d, out)): (usize, (&mut [R], _))| {
                     let (i, next) = (start + i, after(start + i));
                     let (sums, work) = (sums.as_deref_mut().map(|s| (s, &places[..])), &mut *work);
-                    let job = PullFirst { pass, plan, between, i, next, work, d, out, products, sums };
+                    let job = PullFirst { pass, plan, between, i, next, work, d, out, then, sums };
                     dispatch_exactly(plan.isa, plan.lanes, job);
-                    products.map_or(vec![], |products| products.run(pass, d.as_ptr(), i))
+                    then.run(pass, d.as_ptr(), i)
                 };
                 images.into_iter().enumerate().map(&mut one).collect::<Vec<_>>()
             },
@@ -223,7 +230,7 @@ impl<R: Real> Pass<'_, R> {
             parts.total(&places, weights);
         }
         self.d = d;
-        products.into_iter().flatten().collect()
+        made.into_iter().flatten().collect()
     }
 
     /// What the second half of `item` goes through for image `i`, `to` being its result.
@@ -306,7 +313,7 @@ impl<R: Real> Pass<'_, R> {
         }
         (seconds.iter().zip(dus).enumerate())
             .map(|(k, ((conv, _), du))| {
-                let norm = cell.norm(self.kept.stats, conv.item.norm);
+                let norm = self.norm(conv.item.norm);
                 let mut factors = vec![R::ZERO; 3 * c];
                 for ch in 0..c {
                     let sums = [0, 1].map(|row| totals[(2 * k + row) * c + ch]);
@@ -327,51 +334,6 @@ fn unnormed<R: Real>(cell: &Cell<R>, item: &Item) -> Vec<R> {
     let mut factors = vec![R::ZERO; 3 * c];
     factors[..c].fill(cell.mix[item.entry]);
     factors
-}
-
-/// The sums over a node's gradient that its candidates' norms and mixing weights need.
-pub(super) struct NodeProducts<'a, R: Real> {
-    node: usize,
-    terms: Vec<&'a Item>,
-    shifts: Vec<R>,
-}
-
-impl<'a, R: Real> NodeProducts<'a, R> {
-    /// `mix`: whether the gradients of the mixing weights are wanted; without, candidates without a norm need no sums.
-    fn new(pass: &Pass<'a, R>, node: usize, mix: bool) -> Self {
-        let cell = pass.cell;
-        let mut terms: Vec<&Item> = cell.spec.into_node(node).filter(|item| mix || item.norms > 0).collect();
-        Images::<R>::sort(&mut terms, |item| item.last().is_some());
-        let zeros = vec![R::ZERO; cell.sizes.c];
-        let shift =
-            |item: &&Item| item.last_norm().map_or(&zeros[..], |at| cell.norm(pass.kept.stats, at).mean);
-        let shifts = terms.iter().flat_map(shift).copied().collect();
-        Self { node, terms, shifts }
-    }
-    /// What they read of image `i` besides the gradient.
-    pub fn images(&self, pass: &Pass<R>, i: usize) -> Images<R> {
-        let (cell, mut images) = (pass.cell, Images::new());
-        for item in &self.terms {
-            match item.last() {
-                Some(value) => {
-                    let value = &pass.kept.values[value][i * cell.sizes.node()..];
-                    images.push_kept((value.as_ptr(), cell.sizes.c));
-                }
-                None => images.push(pass.state(item.from, i)),
-            }
-        }
-        images
-    }
-    /// Those of image `i`, `d` being the gradients of its nodes: a row a term, and one of the gradient alone.
-    fn run(&self, pass: &Pass<R>, d: *const R, i: usize) -> Vec<R> {
-        let (sizes, (isa, lanes)) = (&pass.cell.sizes, lanes::<R>(pass.cell.spec, pass.cell.sizes.c));
-        let mut sums = vec![R::ZERO; (self.terms.len() + 1) * sizes.c];
-        let (g, images) = (pass.node_grad(d, self.node), &self.images(pass, i));
-        let (c, pixels) = (sizes.c, sizes.node() / sizes.c);
-        let job = Products { g, images, shifts: &self.shifts, c, pixels, sums: &mut sums };
-        dispatch_exactly(isa, lanes, job);
-        sums
-    }
 }
 
 /// Which image a thread most likely takes after one of a group of `count` images from `start` on: the next of the group,

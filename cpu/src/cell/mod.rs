@@ -29,6 +29,7 @@ macro_rules! stretches {
 mod backward;
 mod forward;
 mod half;
+mod norm_sums;
 mod pad;
 mod pixels;
 mod plan;

@@ -1,7 +1,8 @@
 //! The backward pass of a cell over one image: what reads a state passes its gradient back to it.
 
-use super::backward::{NodeProducts, Pass};
+use super::backward::Pass;
 use super::half::{Bands, Half, Weights};
+use super::norm_sums::NormSums;
 use super::pad::Padded;
 use super::pixels::{Incoming, Target, add_open};
 use super::plan::{Conv, StatePlan};
@@ -47,7 +48,7 @@ impl<R: Real> Kernel<R> for PullSecond<'_, R> {
         let Self { pass, conv: Conv { item, .. }, half, work, mut ahead, .. } = self;
         let (c, image) = (pass.cell.sizes.c, pass.cell.sizes.node());
         let value = |k: usize| &pass.kept.values[item.value + k][self.i * image..][..image];
-        let norm = pass.cell.norm(pass.kept.stats, item.norm);
+        let norm = pass.norm(item.norm);
         let d = pass.d[self.i * image * pass.cell.spec.nodes..].as_ptr();
         let g = pass.node_grad(d, item.node);
         let factors = pass.factors(item.index, self.i);
@@ -77,8 +78,8 @@ pub struct PullFirst<'a, R: Real> {
     pub d: &'a mut [R],
     /// The gradient of the state, if it is an input.
     pub out: Option<&'a mut [R]>,
-    /// If the state is a node, the sums that follow.
-    pub products: Option<&'a NodeProducts<'a, R>>,
+    /// The sums that follow.
+    pub then: &'a NormSums<'a, R>,
     pub sums: Option<(&'a mut [R], &'a [Place])>,
 }
 
@@ -192,11 +193,8 @@ impl<'a, R: Real> PullFirst<'a, R> {
     fn ahead(&self, k: usize, d: *const R, dx: *const R) -> Ahead {
         let (pass, plan, count) = (self.pass, self.plan, self.plan.convs.len());
         let (c, sizes) = (plan.c, &pass.cell.sizes);
-        let mut streams = vec![];
-        if let Some(products) = self.products {
-            let all = products.images(pass, self.i).streams(c);
-            streams.extend(&all[k * all.len() / count..(k + 1) * all.len() / count]);
-        }
+        let all = self.then.streams(pass, self.i);
+        let mut streams = all[k * all.len() / count..(k + 1) * all.len() / count].to_vec();
         if k + 1 < count {
             streams.extend(self.reads(k + 1, self.i, d));
         } else if self.next < sizes.n {

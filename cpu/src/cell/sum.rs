@@ -80,7 +80,7 @@ impl<R: Real> Kernel<R> for Sum<'_, R> {
             while k == 0 || k < count {
                 let left = if k < kept { kept - k } else { count - k };
                 let most = if few::<V>(c) { 8 } else { 4 };
-                let terms = [8, 4, 1, 0].into_iter().find(|&n| n <= left.min(most)).unwrap_or(0);
+                let terms = [8, 4, 2, 1, 0].into_iter().find(|&n| n <= left.min(most)).unwrap_or(0);
                 let to = if k + terms == count { out } else { between };
                 // SAFETY: the contract of the type.
                 unsafe {
@@ -115,6 +115,7 @@ impl<R: Real> Sum<'_, R> {
             match images.len() {
                 8 => self.sweep::<V, T, 8>(images, k, pixels, between, to),
                 4 => self.sweep::<V, T, 4>(images, k, pixels, between, to),
+                2 => self.sweep::<V, T, 2>(images, k, pixels, between, to),
                 1 => self.sweep::<V, T, 1>(images, k, pixels, between, to),
                 _ => self.sweep::<V, T, 0>(images, k, pixels, between, to),
             }
@@ -238,7 +239,7 @@ impl<R: Real> Kernel<R> for Products<'_, R> {
                 let mut k = 0;
                 while k < count {
                     let left = if k < kept { kept - k } else { count - k };
-                    let terms = if left >= 4 { 4 } else { 1 };
+                    let terms = [4, 2, 1].into_iter().find(|&n| n <= left).unwrap_or(1);
                     if k < kept {
                         let images = &self.images.kept[k..][..terms];
                         self.some::<V, R::Kept>(images, k, (start, pixels));
@@ -267,6 +268,8 @@ impl<R: Real> Products<'_, R> {
             match images.len() {
                 1 if few::<V>(self.c) => self.columns::<V, T, 2, 4, 1>(images, k, pixels),
                 1 => self.rows::<V, T, 1>(images, k, pixels),
+                2 if few::<V>(self.c) => self.columns::<V, T, 2, 4, 2>(images, k, pixels),
+                2 => self.rows::<V, T, 2>(images, k, pixels),
                 _ if few::<V>(self.c) => self.columns::<V, T, 1, 2, 4>(images, k, pixels),
                 _ => self.rows::<V, T, 4>(images, k, pixels),
             }
