@@ -278,7 +278,8 @@ macro_rules! one_by_one {
         }
     };
 }
-/// Asks for the cache lines of `count` elements from `from` on to be fetched; addresses need not be valid.
+/// Asks for the cache lines of `count` elements from `from` on to be fetched into the second-level cache; in the first they
+/// would displace what is computed with. Addresses need not be valid.
 #[inline(always)]
 pub fn prefetch<R>(from: *const R, count: usize) {
     #[cfg(target_arch = "x86_64")]

@@ -7,7 +7,7 @@ use super::plan::{StatePlan, lanes};
 use super::pools::dense;
 use super::spec::Item;
 use super::sum::{Image, Images, Sum};
-use super::{Cell, Slot, by_image, room, state};
+use super::{Cell, Slot, by_image, read, room, state};
 use crate::EPSILON;
 use crate::ahead::{Ahead, Stream};
 use crate::jobs::each;
@@ -298,16 +298,7 @@ impl<'a, R: Real> NodeSum<'a, R> {
     }
     /// What it reads of image `i`, whose nodes are at `y`.
     fn images(&self, cell: &Cell<R>, values: &[&mut [R::Kept]], y: *const R, i: usize) -> Images<R> {
-        let mut images = Images::new();
-        for Term { item, .. } in &self.terms {
-            match item.last() {
-                Some(value) => {
-                    images.push_kept((values[value][i * cell.sizes.node()..].as_ptr(), cell.sizes.c))
-                }
-                None => images.push(state(cell, y, item.from, i)),
-            }
-        }
-        images
+        read(cell, self.terms.iter().map(|term| term.item), values, y, i)
     }
     /// Computes it for image `i`, whose nodes are `y`.
     fn run(&self, cell: &Cell<R>, values: &[&mut [R::Kept]], y: &mut [R], i: usize) {

@@ -161,3 +161,22 @@ fn state<R: Real>(cell: &Cell<R>, y: *const R, from: usize, i: usize) -> sum::Im
         None => (y.wrapping_add((from - 2) * c), nodes * c),
     }
 }
+
+/// What a sum over candidates reads of image `i`, whose nodes lie side by side at `y`: their last values, of which `values`
+/// has all images, or the states themselves.
+fn read<'r, R: Real>(
+    cell: &Cell<R>,
+    candidates: impl Iterator<Item = &'r spec::Item>,
+    values: &[impl std::ops::Deref<Target = [R::Kept]>],
+    y: *const R,
+    i: usize,
+) -> sum::Images<R> {
+    let mut images = sum::Images::new();
+    for item in candidates {
+        match item.last() {
+            Some(value) => images.push_kept((values[value][i * cell.sizes.node()..].as_ptr(), cell.sizes.c)),
+            None => images.push(state(cell, y, item.from, i)),
+        }
+    }
+    images
+}

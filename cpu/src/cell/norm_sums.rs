@@ -2,6 +2,7 @@
 
 use super::backward::Pass;
 use super::plan::lanes;
+use super::read;
 use super::spec::Item;
 use super::sum::{Images, Products};
 use crate::ahead::Stream;
@@ -72,16 +73,7 @@ impl<'a, R: Real> NormSums<'a, R> {
 
 impl<R: Real> OfNode<'_, R> {
     fn images(&self, pass: &Pass<R>, i: usize) -> Images<R> {
-        let (sizes, mut images) = (&pass.cell.sizes, Images::new());
-        for item in &self.terms {
-            match item.last() {
-                Some(value) => {
-                    let value = &pass.kept.values[value][i * sizes.node()..];
-                    images.push_kept((value.as_ptr(), sizes.c));
-                }
-                None => images.push(pass.state(item.from, i)),
-            }
-        }
-        images
+        let y = pass.kept.y[i * pass.cell.nodes()..].as_ptr();
+        read(pass.cell, self.terms.iter().copied(), &pass.kept.values, y, i)
     }
 }

@@ -137,9 +137,9 @@ impl<'a, R: Real> PullFirst<'a, R> {
     #[inline(always)]
     unsafe fn convs<V: Vector<Elem = R>>(&mut self, d: *const R, dx: *mut R) {
         let (pass, plan, image) = (self.pass, self.plan, self.pass.cell.sizes.node());
-        let x = pass.state(plan.from, self.i);
+        let (x, then) = (pass.state(plan.from, self.i), self.then.streams(pass, self.i));
         for (k, Conv { item, first, .. }) in plan.convs.iter().enumerate() {
-            let mut ahead = self.ahead(k, d, dx);
+            let mut ahead = self.ahead(k, d, dx, &then);
             let z = &pass.kept.values[item.value][self.i * image..][..image];
             let between = self.between(k);
             let weights = self.sums.as_mut().map(|(sums, places)| {
@@ -188,13 +188,13 @@ impl<'a, R: Real> PullFirst<'a, R> {
         };
         [g, of(pass.kept.values[item.value])]
     }
-    /// What follows on convolution `k`: the next one, or the first of the next image; before that, a share of what the sums
-    /// of this image read.
-    fn ahead(&self, k: usize, d: *const R, dx: *const R) -> Ahead {
+    /// What follows on convolution `k`: the next one, or the first of the next image; before that, a share of what comes
+    /// `then`, the sums of this image.
+    fn ahead(&self, k: usize, d: *const R, dx: *const R, then: &[Stream]) -> Ahead {
         let (pass, plan, count) = (self.pass, self.plan, self.plan.convs.len());
         let (c, sizes) = (plan.c, &pass.cell.sizes);
-        let all = self.then.streams(pass, self.i);
-        let mut streams = all[k * all.len() / count..(k + 1) * all.len() / count].to_vec();
+        let share = k * then.len() / count..(k + 1) * then.len() / count;
+        let mut streams = then[share].to_vec();
         if k + 1 < count {
             streams.extend(self.reads(k + 1, self.i, d));
         } else if self.next < sizes.n {
