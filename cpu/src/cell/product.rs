@@ -109,10 +109,15 @@ const fn rows<V: Vector>(nv: usize) -> usize {
     sums / nv
 }
 
-/// Calls `$call` with tiles of `$MR` rows, from row `$at` on, until `$count` rows are through: the sums of a tile, `$NV`
-/// vectors a row, stay in registers beside its operands, and there are enough of them to hide how long a sum takes.
+/// [`rows`] where sums are short: the next tile's begin while they end, so fewer suffice, and rows of images are whole tiles.
+const fn short_rows<V: Vector>(nv: usize) -> usize {
+    if V::SIXTEEN { 8 / nv } else { rows::<V>(nv) }
+}
+
+/// Calls `$call` with tiles of `$MR` rows, `$most` at most, from row `$at` on, until `$count` rows are through: the sums of a
+/// tile stay in registers beside its operands, and there are enough of them to hide how long a sum takes.
 macro_rules! tiles {
-    ($V:ty, $NV:expr, $count:expr, |$MR:ident, $at:ident| $call:expr) => {{
+    ($most:expr, $count:expr, |$MR:ident, $at:ident| $call:expr) => {{
         let (count, mut next) = ($count, 0);
         macro_rules! tile {
             ($rows:literal) => {{
@@ -125,15 +130,15 @@ macro_rules! tiles {
         while next < count {
             let left = count - next;
             // constants, so that tiles of other sizes are not compiled
-            if const { rows::<$V>($NV) >= 16 } && left >= 16 {
+            if const { $most >= 16 } && left >= 16 {
                 tile!(16)
-            } else if const { rows::<$V>($NV) >= 8 } && left >= 8 {
+            } else if const { $most >= 8 } && left >= 8 {
                 tile!(8)
-            } else if const { matches!(rows::<$V>($NV), 6 | 7) } && left >= 6 && left != 8 {
+            } else if const { matches!($most, 6 | 7) } && left >= 6 && left != 8 {
                 tile!(6)
-            } else if const { rows::<$V>($NV) >= 4 } && left >= 4 {
+            } else if const { $most >= 4 } && left >= 4 {
                 tile!(4)
-            } else if const { rows::<$V>($NV) < 4 } && left >= 2 {
+            } else if const { $most < 4 } && left >= 2 {
                 tile!(2)
             } else {
                 tile!(1)
@@ -155,7 +160,7 @@ impl<R: Real, T: Stored<R>> Strip<R, T> {
     #[inline(always)]
     unsafe fn run<V: Vector<Elem = R>, const NV: usize>(&self, pixels: usize) {
         // SAFETY: pixels `p..p + MR` exist.
-        tiles!(V, NV, pixels, |MR, p| unsafe { self.tile::<V, MR, NV>(p) });
+        tiles!(short_rows::<V>(NV), pixels, |MR, p| unsafe { self.tile::<V, MR, NV>(p) });
     }
 
     #[inline(always)]
@@ -163,19 +168,40 @@ impl<R: Real, T: Stored<R>> Strip<R, T> {
         let mut sum = [[V::zero(); NV]; MR];
         // SAFETY: the caller's.
         unsafe {
-            let a = self.a.add(p * self.a_step);
-            for k in (0..self.depth).step_by(V::DEPTH) {
-                let b = operands::<V, NV>(self.b.add(k * NV * V::LANES), V::DEPTH * V::LANES);
-                for (i, sum) in sum.iter_mut().enumerate() {
-                    let x = V::operand_of(a.add(i * self.a_step + k));
-                    for (sum, b) in sum.iter_mut().zip(b) {
-                        *sum = sum.product(x, b);
-                    }
+            // short sums look at how far they are only now and then
+            let (mut k, several) = (0, if V::SIXTEEN { 4 } else { 1 } * V::DEPTH);
+            while k + several <= self.depth {
+                for k in (k..k + several).step_by(V::DEPTH) {
+                    self.add(&mut sum, p, k);
                 }
+                k += several;
+            }
+            for k in (k..self.depth).step_by(V::DEPTH) {
+                self.add(&mut sum, p, k);
             }
             for (i, sum) in sum.into_iter().enumerate() {
                 for (v, sum) in sum.into_iter().enumerate() {
                     T::store(sum, self.out.add((p + i) * self.out_step + v * V::LANES));
+                }
+            }
+        }
+    }
+
+    /// Row `k` of the matrix, for pixels `p..p + MR`.
+    #[inline(always)]
+    unsafe fn add<V: Vector<Elem = R>, const MR: usize, const NV: usize>(
+        &self,
+        sum: &mut [[V; NV]; MR],
+        p: usize,
+        k: usize,
+    ) {
+        // SAFETY: the caller's.
+        unsafe {
+            let b = operands::<V, NV>(self.b.add(k * NV * V::LANES), V::DEPTH * V::LANES);
+            for (i, sum) in sum.iter_mut().enumerate() {
+                let x = V::operand_of(self.a.add((p + i) * self.a_step + k));
+                for (sum, b) in sum.iter_mut().zip(b) {
+                    *sum = sum.product(x, b);
                 }
             }
         }
@@ -309,7 +335,7 @@ unsafe fn outer_strip<V: Vector, const NV: usize>(
     sum: *mut V::Elem,
 ) {
     // SAFETY: rows `i..i + MR` of the sum exist.
-    tiles!(V, NV, m, |MR, i| unsafe { outer_tile::<V, MR, NV>(pair, n, [i, j], sum) });
+    tiles!(rows::<V>(NV), m, |MR, i| unsafe { outer_tile::<V, MR, NV>(pair, n, [i, j], sum) });
 }
 
 #[inline(always)]

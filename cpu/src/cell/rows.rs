@@ -147,8 +147,13 @@ unsafe fn put<V: Vector, T: Stored<V::Elem>, const B: usize>(sum: [V; B], out: *
     }
 }
 
-/// [`correlate`] with `KY` rows of `K` operands `D` pixels apart at stride 1: each operand loaded serves the taps of its
-/// row.
+/// Taps of a row that share what they load. With sixteen registers none do: a product then takes its operand from memory,
+/// and the sums, each of one tap after the other, wait for each other less.
+const fn sharing<V: Vector>(taps: usize) -> usize {
+    if V::SIXTEEN { 1 } else { taps }
+}
+
+/// [`correlate`] with `KY` rows of `K` operands `D` pixels apart at stride 1.
 #[inline(always)]
 unsafe fn slide<
     V: Vector,
@@ -165,22 +170,25 @@ unsafe fn slide<
     pixels: usize,
 ) {
     let c = taps.c;
-    for r in (0..c).step_by(V::LANES) {
-        for p in (0..pixels).step_by(B) {
+    for p in (0..pixels).step_by(B) {
+        for r in (0..c).step_by(V::LANES) {
             let mut sum = [V::zero(); B];
             // SAFETY: the caller's.
             unsafe {
                 for ky in 0..KY {
                     let w = operands::<V, K>(weights.add((ky * K * c + r) * V::DEPTH), c * V::DEPTH);
                     let from = from.add((ky * taps.steps[0] + p * c + r) * V::DEPTH);
-                    // pixels so far apart see each other's taps
-                    for q in 0..D {
-                        for j in 0..B / D + K - 1 {
-                            let x = V::operand(from.add((D * j + q) * c * V::DEPTH));
-                            for k in 0..K {
-                                if j >= k && j - k < B / D {
-                                    let sum = &mut sum[D * (j - k) + q];
-                                    *sum = sum.product(x, w[k]);
+                    for first in (0..K).step_by(sharing::<V>(K)) {
+                        let taps = first..K.min(first + sharing::<V>(K));
+                        // pixels so far apart see each other's taps
+                        for q in 0..D {
+                            for j in taps.start..B / D + taps.end - 1 {
+                                let x = V::operand(from.add((D * j + q) * c * V::DEPTH));
+                                for k in taps.clone() {
+                                    if j >= k && j - k < B / D {
+                                        let sum = &mut sum[D * (j - k) + q];
+                                        *sum = sum.product(x, w[k]);
+                                    }
                                 }
                             }
                         }
