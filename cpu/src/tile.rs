@@ -118,24 +118,41 @@ impl<R: Real> Strip<R> {
                 a = a.wrapping_add(self.a_strides[1]);
                 b = b.wrapping_add(self.b_stride);
             }
-            for (r, sum) in sum.into_iter().enumerate() {
-                for (v, sum) in sum.into_iter().enumerate() {
-                    let to = self.out.add((i + r) * self.out_stride + v * V::LANES);
-                    self.write::<V>(sum, to, (self.columns - v * V::LANES).min(V::LANES));
+            let out = self.out.add(i * self.out_stride);
+            if self.columns < NV * V::LANES {
+                return self.write_part(&sum, out);
+            }
+            if self.accumulate {
+                for (r, sum) in sum.iter_mut().enumerate() {
+                    for (v, sum) in sum.iter_mut().enumerate() {
+                        *sum = V::load(out.add(r * self.out_stride + v * V::LANES)).add(*sum);
+                    }
+                }
+            }
+            for (r, sum) in sum.iter().enumerate() {
+                for (v, sum) in sum.iter().enumerate() {
+                    sum.store(out.add(r * self.out_stride + v * V::LANES));
                 }
             }
         }
     }
 
+    /// Writes a tile of whose last vectors not all columns exist.
     #[inline(always)]
-    unsafe fn write<V: Vector<Elem = R>>(&self, sum: V, to: *mut R, lanes: usize) {
-        // SAFETY: `to` has `lanes` columns of the row left.
-        unsafe {
-            if lanes == V::LANES {
-                if self.accumulate { V::load(to).add(sum).store(to) } else { sum.store(to) }
-            } else {
-                let old = if self.accumulate { V::load_part(to, lanes) } else { V::zero() };
-                old.add(sum).store_part(to, lanes);
+    unsafe fn write_part<V: Vector<Elem = R>, const MR: usize, const NV: usize>(
+        &self,
+        sum: &[[V; NV]; MR],
+        out: *mut R,
+    ) {
+        for (r, sum) in sum.iter().enumerate() {
+            for (v, sum) in sum.iter().enumerate() {
+                let lanes = (self.columns - v * V::LANES).min(V::LANES);
+                // SAFETY: the caller's.
+                unsafe {
+                    let to = out.add(r * self.out_stride + v * V::LANES);
+                    let old = if self.accumulate { V::load_part(to, lanes) } else { V::zero() };
+                    old.add(*sum).store_part(to, lanes);
+                }
             }
         }
     }
