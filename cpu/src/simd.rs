@@ -58,8 +58,8 @@ pub trait Vector: Copy {
     /// Whether loops are to be few rather than fast: those of the oracle, and of single numbers, which serve channels that
     /// are no whole vectors. Each copy of a loop costs build time.
     const SIMPLE: bool = Self::LANES == 1 || Self::Elem::ORACLE;
-    /// Whether loops are to get by with sixteen registers.
-    const SIXTEEN: bool = Self::REGISTERS == 16 && !Self::SIMPLE;
+    /// Whether loops are to get by with sixteen registers. Not those of duals of 512 bits, which are pairs of 32.
+    const SIXTEEN: bool = Self::REGISTERS == 16 && Self::Elem::PARTS == 1 && !Self::SIMPLE;
     /// Kept numbers that one [`Vector::product`] multiplies and sums in a lane.
     const DEPTH: usize = 1;
     /// So many of them for every lane.
