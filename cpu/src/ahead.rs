@@ -4,6 +4,7 @@
 //! memory rests. So the fetches are spread over the rows and tiles of what is computed now.
 
 use crate::simd::prefetch;
+use smallvec::SmallVec;
 use std::ops::Range;
 
 /// Pixels one after the other, in bytes: the first, from one to the next, and of one. They need not exist.
@@ -30,9 +31,12 @@ impl Stream {
     }
 }
 
+/// As many as a state of the published space has.
+pub type Streams = SmallVec<[Stream; 32]>;
+
 /// Streams of as many pixels each, to be fetched a share at a time.
 pub struct Ahead {
-    streams: Vec<Stream>,
+    streams: Streams,
     pixels: usize,
     /// Pixels of a share, and those asked for.
     share: usize,
@@ -41,11 +45,12 @@ pub struct Ahead {
 
 impl Ahead {
     /// So many pixels of `streams`, in so many shares.
-    pub fn new(streams: Vec<Stream>, pixels: usize, shares: usize) -> Self {
+    pub fn new(streams: impl IntoIterator<Item = Stream>, pixels: usize, shares: usize) -> Self {
+        let streams = streams.into_iter().collect();
         Self { streams, pixels, share: pixels.div_ceil(shares.max(1)), at: 0 }
     }
     pub fn nothing() -> Self {
-        Self::new(vec![], 0, 1)
+        Self::new([], 0, 1)
     }
     /// Asks for the next share.
     #[inline(always)]

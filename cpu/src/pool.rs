@@ -134,33 +134,46 @@ impl<R: Real, B: Body<Elem = R>> Kernel<R> for Visit<'_, B> {
     type Output = ();
     #[inline(always)]
     fn run<V: Vector<Elem = R>>(mut self) {
-        let overlap = self.body.idempotent();
-        for Run { start, len, taps } in &self.plan.runs {
-            let (len, share) = (*len, R::ONE / R::of(taps.len().max(1) as f64));
-            let block = |i| Block { taps, share, target: start + i, source: i };
-            let mut i = 0;
-            // SAFETY: blocks end at or before `len`; the plan was made from the shapes.
-            unsafe {
-                while i + 4 * V::LANES <= len {
-                    self.body.block::<V, 4>(block(i));
-                    i += 4 * V::LANES;
-                }
-                if overlap && i < len && len >= 4 * V::LANES {
-                    self.body.block::<V, 4>(block(len - 4 * V::LANES));
-                    continue;
-                }
-                while i + V::LANES <= len {
-                    self.body.block::<V, 1>(block(i));
-                    i += V::LANES;
-                }
-                if overlap && i < len && len >= V::LANES {
-                    self.body.block::<V, 1>(block(len - V::LANES));
-                    continue;
-                }
-                while i < len {
-                    self.body.block::<Plain<R, 1>, 1>(block(i));
-                    i += 1;
-                }
+        for run in &self.plan.runs {
+            for row in 0..run.rows {
+                // SAFETY: the plan was made from the shapes.
+                unsafe { self.row::<V>(run, row) };
+            }
+        }
+    }
+}
+
+impl<R: Real, B: Body<Elem = R>> Visit<'_, B> {
+    /// Row `row` of a run.
+    ///
+    /// # Safety
+    /// The plan is one of the body's shapes.
+    #[inline(always)]
+    unsafe fn row<V: Vector<Elem = R>>(&mut self, run: &Run, row: usize) {
+        let (overlap, len, taps) = (self.body.idempotent(), run.len, &run.taps[..]);
+        let share = R::ONE / R::of(taps.len().max(1) as f64);
+        let (target, source) = (run.start + row * run.steps[0], row * run.steps[1]);
+        let block = |i| Block { taps, share, target: target + i, source: source + i };
+        let mut i = 0;
+        // SAFETY: blocks end at or before `len`.
+        unsafe {
+            while i + 4 * V::LANES <= len {
+                self.body.block::<V, 4>(block(i));
+                i += 4 * V::LANES;
+            }
+            if overlap && i < len && len >= 4 * V::LANES {
+                return self.body.block::<V, 4>(block(len - 4 * V::LANES));
+            }
+            while i + V::LANES <= len {
+                self.body.block::<V, 1>(block(i));
+                i += V::LANES;
+            }
+            if overlap && i < len && len >= V::LANES {
+                return self.body.block::<V, 1>(block(len - V::LANES));
+            }
+            while i < len {
+                self.body.block::<Plain<R, 1>, 1>(block(i));
+                i += 1;
             }
         }
     }

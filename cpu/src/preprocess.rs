@@ -149,8 +149,7 @@ fn convolve<R: Real>(
     for rows in sizes.blocks() {
         let pixels = rows.len() * width;
         let shares = by.iter().map(|by| by.fetches(pixels)).sum();
-        let mut ahead =
-            Ahead::new(sizes.following(all.as_ptr(), i, &rows).into_iter().collect(), pixels, shares);
+        let mut ahead = Ahead::new(sizes.following(all.as_ptr(), i, &rows), pixels, shares);
         for (k, by) in by.iter().enumerate() {
             let from = sizes.read(&rows, k);
             let y = &mut y[rows.start * width * c + k * sizes.share()..];

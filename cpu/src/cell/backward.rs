@@ -242,7 +242,7 @@ impl<'a, R: Real> Pass<'a, R> {
         let value =
             |k: usize| Stream::new((self.kept.values[item.value + k][i * sizes.node()..].as_ptr(), c), c);
         let g = self.node_grad(self.d[i * self.cell.nodes()..].as_ptr(), item.node);
-        let streams = vec![Stream::new(g, c), value(0), value(1), Stream::new((to, c), c)];
+        let streams = [Stream::new(g, c), value(0), value(1), Stream::new((to, c), c)];
         Ahead::new(streams, sizes.node() / c, shares)
     }
 

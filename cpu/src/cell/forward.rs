@@ -9,11 +9,12 @@ use super::spec::Item;
 use super::sum::{Image, Images, Sum};
 use super::{Cell, Slot, by_image, read, room, state};
 use crate::EPSILON;
-use crate::ahead::{Ahead, Stream};
+use crate::ahead::{Ahead, Stream, Streams};
 use crate::jobs::each;
 use crate::real::Real;
 use crate::scratch::Scratch;
 use crate::simd::{Kernel, Vector, call, dispatch_exactly};
+use smallvec::smallvec;
 
 /// Computes the nodes side by side, (n, h, w, nodes c); the statistics of all norms, (norms, 3, c); and what the
 /// backward needs: values before their norms, and the taps of maxima.
@@ -87,11 +88,11 @@ fn first_values<R: Real>(
             let (x, next) = (state(cell, y.as_ptr(), plan.from, i), i + threads);
             let far = cell.sizes.keep::<R>(cell.spec);
             let streams = match sum {
-                _ if next >= n => vec![],
+                _ if next >= n => Streams::new(),
                 Some(sum) => {
                     sum.images(cell, known, y.as_ptr().wrapping_add(threads * y.len()), next).streams(plan.c)
                 }
-                None => vec![Stream::new(state(cell, y.as_ptr(), plan.from, next), plan.c)],
+                None => smallvec![Stream::new(state(cell, y.as_ptr(), plan.from, next), plan.c)],
             };
             let shares = plan.convs.iter().map(|conv| conv.first.run_fetches()).sum();
             let ahead = Ahead::new(streams, plan.size.iter().product(), shares);
@@ -198,7 +199,7 @@ fn second_values<R: Real>(
                 let (k, then) = if k + 1 < seconds.len() { (k + 1, i) } else { (0, i + threads) };
                 let next = (read[seconds[k].0.value].as_ptr().wrapping_add(then * image), c);
                 let pixels = if then < n { image / c } else { 0 };
-                let ahead = Ahead::new(vec![Stream::new(next, c)], pixels, half.run_fetches());
+                let ahead = Ahead::new([Stream::new(next, c)], pixels, half.run_fetches());
                 let moments = cell.given.is_none().then_some(moments);
                 let (norm, keep) = (cell.norm(known, item.norm), cell.sizes.keep::<R>(cell.spec));
                 let job = Second { half, x, norm, padded, bands, z, moments, keep, ahead };

@@ -5,7 +5,7 @@ use super::plan::lanes;
 use super::read;
 use super::spec::Item;
 use super::sum::{Images, Products};
-use crate::ahead::Stream;
+use crate::ahead::Streams;
 use crate::real::Real;
 use crate::simd::dispatch_exactly;
 use std::ops::Range;
@@ -54,7 +54,7 @@ impl<'a, R: Real> NormSums<'a, R> {
         })
     }
     /// What is read of image `i` besides the gradients.
-    pub fn streams(&self, pass: &Pass<R>, i: usize) -> Vec<Stream> {
+    pub fn streams(&self, pass: &Pass<R>, i: usize) -> Streams {
         self.nodes.iter().flat_map(|of| of.images(pass, i).streams(pass.cell.sizes.c)).collect()
     }
     /// The sums of image `i`, `d` being the gradients of its nodes.

@@ -10,7 +10,7 @@ use super::product::{Pair, outer};
 use super::spec::Kind;
 use super::sum::{Images, Sum};
 use super::weights::Place;
-use crate::ahead::{Ahead, Stream};
+use crate::ahead::{Ahead, Stream, Streams};
 use crate::real::Real;
 use crate::scratch::Scratch;
 use crate::simd::{Kernel, Stored, Vector, call};
@@ -194,7 +194,7 @@ impl<'a, R: Real> PullFirst<'a, R> {
         let (pass, plan, count) = (self.pass, self.plan, self.plan.convs.len());
         let (c, sizes) = (plan.c, &pass.cell.sizes);
         let share = k * then.len() / count..(k + 1) * then.len() / count;
-        let mut streams = then[share].to_vec();
+        let mut streams = Streams::from_slice(&then[share]);
         if k + 1 < count {
             streams.extend(self.reads(k + 1, self.i, d));
         } else if self.next < sizes.n {

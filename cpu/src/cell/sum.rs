@@ -1,9 +1,10 @@
 //! Weighted sums of images by channel, and the products with a gradient that their backward needs.
 
 use super::pixels::add_to;
-use crate::ahead::Stream;
+use crate::ahead::{Stream, Streams};
 use crate::real::Real;
 use crate::simd::{Kernel, Many, Stored, Vector};
+use smallvec::SmallVec;
 use std::mem::MaybeUninit;
 
 /// Elements of one block: what a sweep leaves stays in the first-level cache for the next one.
@@ -20,13 +21,13 @@ pub type Image<R> = (*const R, usize);
 
 /// Images that are read together: kept values, then numbers as they are.
 pub struct Images<R: Real> {
-    kept: Vec<Image<R::Kept>>,
-    plain: Vec<Image<R>>,
+    kept: SmallVec<[Image<R::Kept>; 16]>,
+    plain: SmallVec<[Image<R>; 16]>,
 }
 
 impl<R: Real> Images<R> {
     pub fn new() -> Self {
-        Self { kept: vec![], plain: vec![] }
+        Self { kept: SmallVec::new(), plain: SmallVec::new() }
     }
     /// Kept values come before all others, unless they are the same.
     pub fn push_kept(&mut self, (from, step): Image<R::Kept>) {
@@ -42,7 +43,7 @@ impl<R: Real> Images<R> {
         self.kept.len() + self.plain.len()
     }
     /// All of them, pixels of `c` channels, to be fetched.
-    pub fn streams(&self, c: usize) -> Vec<Stream> {
+    pub fn streams(&self, c: usize) -> Streams {
         let kept = self.kept.iter().map(|&image| Stream::new(image, c));
         kept.chain(self.plain.iter().map(|&image| Stream::new(image, c))).collect()
     }

@@ -19,18 +19,40 @@ pub struct Plan {
     pub runs: Vec<Run>,
 }
 
-/// Pixels of a row from element `start` of the target on, `len` elements, which see the same taps, in their order.
+/// Pixels of some rows, which see the same taps, in their order, in every row as far further on as the row before.
 pub struct Run {
+    /// Elements of the target before the first row's pixels, and in a row.
     pub start: usize,
     pub len: usize,
+    pub rows: usize,
+    /// Elements of target and source from one row to the next.
+    pub steps: [usize; 2],
+    /// Of the first row.
     pub taps: Vec<Tap>,
 }
 
-/// The same along a row: column `start + i` reads source columns `i` after those of `taps`.
-struct Columns {
+/// The same along an axis: targets from `start` on, each with its taps as far further on as the one before.
+struct Stretch {
     start: usize,
-    pixels: usize,
+    count: usize,
     taps: Taps,
+}
+
+/// All `targets` of an axis; within a stretch a target's taps are `step` after those of the one before.
+fn stretches(targets: usize, step: usize, taps: impl Fn(usize) -> Taps) -> Vec<Stretch> {
+    let mut all: Vec<Stretch> = Vec::new();
+    for start in 0..targets {
+        let taps = taps(start);
+        let next = |last: &Stretch| {
+            let next = last.taps.iter().map(|&(k, from)| (k, from + last.count * step));
+            next.eq(taps.iter().copied())
+        };
+        match all.last_mut().filter(|last| next(last)) {
+            Some(last) => last.count += 1,
+            None => all.push(Stretch { start, count: 1, taps }),
+        }
+    }
+    all
 }
 
 impl Plan {
@@ -44,7 +66,7 @@ impl Plan {
     pub fn over_input(w: &Window, dims: [usize; 4]) -> Option<Self> {
         let ([_, h, width, _], out) = (dims, out_size(w, dims));
         let size = [h, width];
-        Self::new(w, dims, out, size, |a, o, k| {
+        Self::new(w, dims, [out, size], w.stride[0], |a, o, k| {
             (o * w.stride[a] + k * w.dilation[a]).checked_sub(w.padding[a]).filter(|&i| i < size[a])
         })
     }
@@ -52,17 +74,18 @@ impl Plan {
     /// Targets are input pixels: source `(i + p - k*d) / s` where that divides.
     pub fn over_output(w: &Window, dims: [usize; 4]) -> Option<Self> {
         let ([_, h, width, _], out) = (dims, out_size(w, dims));
-        Self::new(w, dims, [h, width], out, |a, i, k| {
+        Self::new(w, dims, [[h, width], out], 1, |a, i, k| {
             let reach = (i + w.padding[a]).checked_sub(k * w.dilation[a])?;
             (reach % w.stride[a] == 0).then_some(reach / w.stride[a]).filter(|&o| o < out[a])
         })
     }
 
+    /// `step`: how many rows further a row of the target reads than the one before.
     fn new(
         w: &Window,
         dims: [usize; 4],
-        target: [usize; 2],
-        source: [usize; 2],
+        [target, source]: [[usize; 2]; 2],
+        step: usize,
         read: impl Fn(usize, usize, usize) -> Option<usize>,
     ) -> Option<Self> {
         if dims.contains(&0) {
@@ -71,30 +94,22 @@ impl Plan {
         let taps = |a: usize, i: usize| -> Taps {
             (0..w.kernel[a]).filter_map(|k| Some((k, read(a, i, k)?))).collect()
         };
-        let mut columns: Vec<Columns> = Vec::new();
-        for column in 0..target[1] {
-            let taps = taps(1, column);
-            if let Some(run) = columns.last_mut() {
-                let next = run.taps.iter().map(|&(k, from)| (k, from + run.pixels));
-                if next.eq(taps.iter().copied()) {
-                    run.pixels += 1;
-                    continue;
-                }
-            }
-            columns.push(Columns { start: column, pixels: 1, taps });
-        }
-        let channels = dims[3];
-        let mut runs = Vec::with_capacity(target[0] * columns.len());
-        for row in 0..target[0] {
-            let rows = taps(0, row);
-            for run in &columns {
+        let c = dims[3];
+        let columns = stretches(target[1], 1, |i| taps(1, i));
+        let mut runs = vec![];
+        for Stretch { start: row, count: rows, taps: of_rows } in stretches(target[0], step, |i| taps(0, i)) {
+            for Stretch { start, count, taps: of_columns } in &columns {
                 let tap = |(ky, y): (usize, usize), (kx, x): (usize, usize)| Tap {
                     number: (ky * w.kernel[1] + kx) as f64,
-                    source: (y * source[1] + x) * channels,
+                    source: (y * source[1] + x) * c,
                 };
-                let taps = rows.iter().flat_map(|&y| run.taps.iter().map(move |&x| tap(y, x))).collect();
-                let start = (row * target[1] + run.start) * channels;
-                runs.push(Run { start, len: run.pixels * channels, taps });
+                runs.push(Run {
+                    start: (row * target[1] + start) * c,
+                    len: count * c,
+                    rows,
+                    steps: [target[1] * c, step * source[1] * c],
+                    taps: of_rows.iter().flat_map(|&y| of_columns.iter().map(move |&x| tap(y, x))).collect(),
+                });
             }
         }
         Some(Self { isa: isa(), runs })

@@ -236,7 +236,7 @@ impl<R: Real> Pass<'_, R> {
         let products = self.back.iter().map(|back| back.fetches(pixels)).sum::<usize>();
         let sums = if self.weights { sizes.stride * self.outer.fetches(pixels) } else { 0 };
         let streams = [of(self.g), of(self.value), x, dx];
-        Ahead::new(streams.into_iter().flatten().collect(), pixels, products + sums)
+        Ahead::new(streams.into_iter().flatten(), pixels, products + sums)
     }
 
     /// The gradient of the convolutions' results in some rows of image `i`.
