@@ -75,7 +75,7 @@ fn emulated_benches_measure_every_part() {
         assert!(rate["per_second"].as_f64() > Some(0.0), "{rate}");
     }
     for row in rows("kernels") {
-        assert!(row["seconds"].as_f64() > Some(0.0) && row["captured"] == true, "{row}");
+        assert!(row["seconds"].as_f64() > Some(0.0) && row["uncaptured"].is_null(), "{row}");
     }
     for row in rows("steps") {
         assert!(row["median"].as_f64() > Some(0.0) && row["launches"].as_u64() > Some(0), "{row}");

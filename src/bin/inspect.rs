@@ -353,7 +353,15 @@ fn inspect_parity(args: &ParityArgs) -> Result<bool> {
     for path in &args.files {
         println!("{}, {dtype:?}", path.display());
         println!("  {:<18} {:>7} {:>13} {:>10}", "group", "tensors", "largest error", "tolerance");
-        for row in parity::compare(path, dtype, args.fusion == Fusion::On, &device)? {
+        let rows = match parity::compare(path, dtype, args.fusion == Fusion::On, &device) {
+            Ok(rows) => rows,
+            Err(error) => {
+                eprintln!("error: {error}");
+                all = false;
+                continue;
+            }
+        };
+        for row in rows {
             let verdict = if row.passes() { "pass".into() } else { format!("FAIL {}", row.worst) };
             all &= row.passes();
             println!(
@@ -394,6 +402,9 @@ fn inspect_cases(args: &CasesArgs) -> Result<bool> {
         if let Some(what) = verdict.wrong {
             failed += 1;
             println!("FAIL {}: {what}", case.name);
+            if let Some(cuda) = device.cuda() {
+                cuda.synchronize()?; // nothing can be said of the rest where the device is lost
+            }
         }
     }
     for (order, ((error, name), tolerance)) in worst.iter().zip(comparison::TOLERANCE).enumerate() {

@@ -132,7 +132,8 @@ pub fn report() -> (Vec<String>, Result<()>) {
                 if number == 0 {
                     lines.push(line("driver", &format!("CUDA {}", info.driver)));
                 }
-                let opened = Cuda::open(number, Mode::Pooled).and_then(|cuda| cuda.memory());
+                let opened = Cuda::open(number, Mode::Pooled);
+                let opened = opened.and_then(|cuda| Ok((cuda.memory()?.0, cuda.runs_machine_code())));
                 (facts(&info, &opened), opened.map(drop))
             }
             Err(error) => (reason(&error), Err(error)),
@@ -158,15 +159,14 @@ fn kernels() -> String {
     }
 }
 
-/// A device, with its free and total memory if it could be opened.
-fn facts(info: &cuda::Info, opened: &Result<(usize, usize)>) -> String {
+/// A device, with its free memory and whether it runs machine code if it could be opened.
+fn facts(info: &cuda::Info, opened: &Result<(usize, bool)>) -> String {
     let [major, minor] = info.capability;
-    let code = match cuda::IMAGES.first().and_then(|image| image.cubin_for(info.capability)) {
-        Some(_) => "kernels as machine code",
-        None => "kernels as PTX",
-    };
     let (free, use_) = match opened {
-        Ok((free, _)) => (format!(" ({:.1} free)", *free as f64 / 1e9), code.to_owned()),
+        Ok((free, machine_code)) => {
+            let code = if *machine_code { "machine code" } else { "PTX, which the driver compiles" };
+            (format!(" ({:.1} free)", *free as f64 / 1e9), format!("kernels as {code}"))
+        }
         Err(error) => (String::new(), format!("cannot be used: {}", reason(error))),
     };
     format!(

@@ -112,9 +112,18 @@ impl Arena {
         self.context.enter()?;
         let whole = if self.mode == Mode::Separate { size } else { (size + GRAIN).next_multiple_of(CHUNK) };
         // SAFETY: a fresh allocation.
-        let start = match unsafe { result::malloc_sync(whole) } {
+        let allocate = || unsafe { result::malloc_sync(whole) };
+        let full = DriverError(CUDA_ERROR_OUT_OF_MEMORY);
+        let allocated = allocate().or_else(|error| {
+            if error == full {
+                self.trim_now(state); // what is held in pieces too small for this one
+                return allocate();
+            }
+            Err(error)
+        });
+        let start = match allocated {
             Ok(start) => start,
-            Err(DriverError(CUDA_ERROR_OUT_OF_MEMORY)) => return Err(self.exhausted(size, state.usage)),
+            Err(error) if error == full => return Err(self.exhausted(size, state.usage)),
             Err(error) => return Err(refused("allocate memory", error)),
         };
         state.chunks.push((start, whole));
@@ -143,17 +152,20 @@ impl Arena {
 
     /// Gives allocations without a live piece back to the driver.
     pub fn trim(&self) {
-        let mut state = self.state();
+        self.trim_now(&mut self.state());
+    }
+
+    fn trim_now(&self, state: &mut State) {
         if self.mode == Mode::Separate {
             return; // there are none
         }
-        let State { free, chunks, .. } = &mut *state;
+        let State { free, chunks, .. } = state;
         // ranges of two allocations never touch, so an unused one is a range of its own
         let unused: Vec<u64> = (chunks.iter())
             .filter(|&&(start, size)| free.take_exactly(start as usize, size - GRAIN))
             .map(|&(start, _)| start)
             .collect();
-        self.release(&mut state, |start| unused.contains(&start));
+        self.release(state, |start| unused.contains(&start));
     }
 
     fn release(&self, state: &mut State, which: impl Fn(u64) -> bool) {

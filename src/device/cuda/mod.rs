@@ -14,7 +14,8 @@ pub use images::{HASH, IMAGES, Image, ORIGIN};
 
 use crate::error::{Error, Result};
 use arena::Context;
-use cudarc::driver::{result, sys};
+use cudarc::driver::result::{self, DriverError};
+use cudarc::driver::sys;
 use driver::{attribute, failed, refused};
 use std::collections::HashMap;
 use std::ffi::{CString, c_void};
@@ -47,6 +48,8 @@ pub struct Cuda {
     context: Context,
     stream: Stream,
     modules: Vec<Module>,
+    /// Whether the driver took machine code of all of them, and compiled none from PTX.
+    machine_code: bool,
     functions: Mutex<HashMap<&'static str, Function>>,
     arena: Mutex<Arc<Arena>>,
     launches: AtomicUsize,
@@ -118,13 +121,20 @@ impl Cuda {
         context.enter()?;
         let stream = result::stream::create(result::stream::StreamKind::NonBlocking);
         let stream = Stream(stream.map_err(failed("make a stream"))?);
-        let modules = IMAGES.iter().map(|image| load(image, info.capability)).collect::<Result<_>>()?;
+        let mut machine_code = true;
+        let mut modules = vec![];
+        for image in IMAGES {
+            let (module, as_machine_code) = load(image, info.capability)?;
+            modules.push(module);
+            machine_code &= as_machine_code;
+        }
         let arena = Mutex::new(Arena::new(context, mode, false));
         Ok(Arc::new(Self {
             info,
             context,
             stream,
             modules,
+            machine_code,
             functions: Mutex::default(),
             arena,
             launches: AtomicUsize::new(0),
@@ -133,6 +143,11 @@ impl Cuda {
 
     pub fn info(&self) -> &Info {
         &self.info
+    }
+
+    /// Whether the kernels run as the machine code in this program; else the driver compiled PTX.
+    pub fn runs_machine_code(&self) -> bool {
+        self.machine_code
     }
 
     /// The memory that allocations come from now.
@@ -197,9 +212,14 @@ impl Cuda {
             CString::new(kernel).map_err(|_| Error::device(format!("{kernel} is no name of a kernel")))?;
         for module in &self.modules {
             // SAFETY: the module is loaded.
-            if let Ok(function) = unsafe { result::module::get_function(module.0, name.clone()) } {
-                functions.insert(kernel, Function(function));
-                return Ok(Function(function));
+            match unsafe { result::module::get_function(module.0, name.clone()) } {
+                Ok(function) => {
+                    functions.insert(kernel, Function(function));
+                    return Ok(Function(function));
+                }
+                Err(DriverError(sys::CUresult::CUDA_ERROR_NOT_FOUND)) => {} // in another one
+                // of earlier work, or of loading it, which drivers may put off until now
+                Err(error) => return Err(refused(&format!("find kernel {kernel}"), error)),
             }
         }
         Err(Error::device(format!("this program has no kernel {kernel}; build it again")))
@@ -279,13 +299,20 @@ fn info(ordinal: usize, device: sys::CUdevice) -> Result<Info> {
     })
 }
 
-fn load(image: &Image, capability: [usize; 2]) -> Result<Module> {
-    let bytes = image.cubin_for(capability).unwrap_or(image.ptx);
+/// The module of `image`, and whether it is machine code. A driver older than the toolkit that made the code may refuse
+/// it and still compile the PTX.
+fn load(image: &Image, capability: [usize; 2]) -> Result<(Module, bool)> {
+    if let Some(Ok(module)) = image.cubin_for(capability).map(load_bytes) {
+        return Ok((module, true));
+    }
+    let module = load_bytes(image.ptx);
+    Ok((module.map_err(|e| refused(&format!("load the kernels of {}", image.name), e))?, false))
+}
+
+fn load_bytes(bytes: &[u8]) -> std::result::Result<Module, DriverError> {
     // machine code is a structure: a copy that is aligned as one
     let mut aligned = vec![0u64; bytes.len().div_ceil(size_of::<u64>())];
     bytemuck::cast_slice_mut(&mut aligned)[..bytes.len()].copy_from_slice(bytes);
     // SAFETY: a whole image: the text ends in a zero byte, the binary knows its length.
-    let module = unsafe { result::module::load_data(aligned.as_ptr().cast()) };
-    let module = module.map_err(|e| refused(&format!("load the kernels of {}", image.name), e))?;
-    Ok(Module(module))
+    unsafe { result::module::load_data(aligned.as_ptr().cast()) }.map(Module)
 }

@@ -29,11 +29,11 @@ impl Effort {
 }
 
 /// What one run takes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Time {
     pub seconds: f64,
-    /// Whether the runs were captured, so that it is the device's time alone; else launching may be the slower part.
-    pub captured: bool,
+    /// Of a device, why the runs could not be captured, if they could not: launching may be the slower part then.
+    pub uncaptured: Option<String>,
 }
 
 /// The fastest sample of `work`, after two runs that do not count.
@@ -47,7 +47,7 @@ pub fn fastest(device: &Device, effort: Effort, mut work: impl FnMut() -> Result
         };
         let repeats = effort.repeats(sample(1)?);
         let seconds = least(effort, || sample(repeats))?;
-        return Ok(Time { seconds, captured: false });
+        return Ok(Time { seconds, uncaptured: None });
     };
     let repeats = effort.repeats(cuda.timed(&mut work)?);
     let time = on_cuda(cuda, effort, repeats, work);
@@ -63,15 +63,15 @@ fn on_cuda(
     mut work: impl FnMut() -> Result<()>,
 ) -> Result<Time> {
     let mut all = || (0..repeats).try_for_each(|_| work());
-    let (seconds, captured) = match cuda.capture(&mut all) {
+    let (seconds, uncaptured) = match cuda.capture(&mut all) {
         Ok((graph, ())) => {
             graph.launch()?;
-            (least(effort, || cuda.timed(|| graph.launch()))?, true)
+            (least(effort, || cuda.timed(|| graph.launch()))?, None)
         }
         // some work copies from the host
-        Err(_) => (least(effort, || cuda.timed(&mut all))?, false),
+        Err(why) => (least(effort, || cuda.timed(&mut all))?, Some(why.to_string())),
     };
-    Ok(Time { seconds: seconds / repeats as f64, captured })
+    Ok(Time { seconds: seconds / repeats as f64, uncaptured })
 }
 
 fn least(effort: Effort, mut sample: impl FnMut() -> Result<f64>) -> Result<f64> {

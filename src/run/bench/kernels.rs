@@ -2,7 +2,7 @@
 
 use super::clock::{Effort, Time, fastest};
 use super::roofline::Roofline;
-use super::{Options, Report, dtype_name, percent, stores};
+use super::{Options, Report, dtype_name, percent, still_there, stores};
 use crate::device::Device;
 use crate::error::Result;
 use crate::ops::cases::fused::{Cell, Preprocess};
@@ -72,9 +72,8 @@ pub fn measure(device: &Device, options: &Options, roofline: &Roofline, report: 
     ))?;
     for kernel in kernels(options.quick) {
         for &dtype in options.dtypes.iter().filter(|&&dtype| stores(device, dtype)) {
-            let effort = Effort::new(options.quick);
             let mut passes = vec![];
-            if let Err(error) = caught(|| run(&kernel, dtype, device, effort, &mut passes)) {
+            if let Err(error) = caught(|| run(&kernel, dtype, device, options.quick, &mut passes)) {
                 let row =
                     json!({ "name": kernel.name, "type": dtype_name(dtype), "error": error.to_string() });
                 let line = format!("{:<52} {:<5} failed: {error}", kernel.name, dtype_name(dtype));
@@ -83,6 +82,7 @@ pub fn measure(device: &Device, options: &Options, roofline: &Roofline, report: 
             for pass in passes {
                 show(&kernel, dtype, &pass, roofline, report)?;
             }
+            still_there(device)?;
         }
     }
     Ok(())
@@ -102,10 +102,10 @@ fn show(kernel: &Kernel, dtype: DType, pass: &Pass, roofline: &Roofline, report:
     let (bytes, flops) = (pass.cost.bytes(dtype) as f64, pass.cost.flops as f64);
     let row = json!({
         "name": kernel.name, "type": dtype_name(dtype), "pass": pass.name, "seconds": seconds,
-        "bytes": bytes, "flops": flops, "captured": pass.time.captured, "launches": pass.launches,
+        "bytes": bytes, "flops": flops, "uncaptured": pass.time.uncaptured, "launches": pass.launches,
     });
-    let slower = report.is_cuda && !pass.time.captured;
-    let note = if slower { "  with launching" } else { "" };
+    let uncaptured = pass.time.uncaptured.as_ref();
+    let note = uncaptured.map_or(String::new(), |why| format!("  with launching: {why}"));
     let line = format!(
         "{:<52} {:<5} {:<10} {:>10.1} {:>8.1} {:>4.0} % {:>9.1} {:>4.0} %{note}",
         kernel.name,
@@ -125,16 +125,36 @@ fn is_images(shape: &Shape, batch: usize) -> bool {
     matches!(*shape.dims(), [n, h, w, _] if n == batch && h == w)
 }
 
+/// How many copies of all that a run of so many bytes goes through take more room than caches have.
+fn copies(bytes: u64, quick: bool) -> usize {
+    const COLD: u64 = 128 << 20;
+    if quick { 1 } else { COLD.div_ceil(bytes.max(1)).min(64) as usize }
+}
+
+/// What `run` makes of one copy after the other; each result is held until its copy's next turn, so that what is written
+/// next is out of the caches as well.
+fn in_turn<T>(copies: usize, mut run: impl FnMut(usize) -> Result<T>) -> impl FnMut() -> Result<()> {
+    let mut results: Vec<Option<T>> = (0..copies).map(|_| None).collect();
+    let mut turns = (0..copies).cycle();
+    move || {
+        for at in turns.by_ref().take(1) {
+            results[at] = None;
+            results[at] = Some(run(at)?);
+        }
+        Ok(())
+    }
+}
+
 /// Forward and gradient of one case.
-fn run(kernel: &Kernel, dtype: DType, device: &Device, effort: Effort, passes: &mut Vec<Pass>) -> Result<()> {
-    let case = &kernel.case;
+fn run(kernel: &Kernel, dtype: DType, device: &Device, quick: bool, passes: &mut Vec<Pass>) -> Result<()> {
+    let (case, effort) = (&kernel.case, Effort::new(quick));
     let batch = case.inputs.iter().find_map(|input| input.shape.nhwc()).map_or(0, |[n, ..]| n);
     let inputs = case.draw(1)?.into_iter().map(|x| {
         let images = case.inputs.iter().any(|i| i.shape == *x.shape()) && is_images(x.shape(), batch);
         x.to_dtype(if images { dtype } else { DType::F32 })?.to_device(device)
     });
     let inputs: Vec<Tensor> = inputs.collect::<Result<_>>()?;
-    let forward = || -> Result<(Tape, Vec<Var>, Var)> {
+    let forward = |inputs: &[Tensor]| -> Result<(Tape, Vec<Var>, Var)> {
         let mut tape = Tape::new();
         let vars: Vec<Var> = inputs.iter().map(|x| tape.leaf(x.clone())).collect();
         let y = case.run(&mut tape, &vars)?;
@@ -144,25 +164,39 @@ fn run(kernel: &Kernel, dtype: DType, device: &Device, effort: Effort, passes: &
     let since = |before: Option<usize>| launches().zip(before).map(|(after, before)| after - before);
 
     let before = launches();
-    let (mut tape, vars, y) = forward()?;
-    let (cost, count) = (tape.counters().cost, since(before));
-    let time = fastest(device, effort, || forward().map(drop))?;
+    let cost = forward(&inputs)?.0.counters().cost;
+    let count = since(before);
+    let copies = copies(cost.bytes(dtype), quick);
+    let copy = |x: &Tensor| -> Result<Tensor> {
+        let mut own = x.clone();
+        own.make_unique()?;
+        Ok(own)
+    };
+    let sets = (0..copies).map(|_| inputs.iter().map(copy).collect());
+    let sets: Vec<Vec<Tensor>> = sets.collect::<Result<_>>()?;
+    let time = fastest(device, effort, in_turn(copies, |at| forward(&sets[at])))?;
     passes.push(Pass { name: "forward", time, cost, launches: count });
     if case.orders == 0 {
         return Ok(());
     }
-    let g = tape.value(y).full_alike(tape.shape(y), tape.dtype(y), 0.5)?;
-    let result = tape.apply(Seed { g }, &[y])?;
-    let mut wanted = vec![("gradient", vars.len())];
-    if let Some(first) = kernel.first.filter(|&first| first < vars.len()) {
-        wanted.insert(0, ("alphas", first));
-    }
-    for (name, count) in wanted {
-        let vars = &vars[..count];
-        let (before, cost) = (launches(), tape.counters().cost);
-        tape.grad(result, vars)?;
-        let (cost, launches) = (difference(tape.counters().cost, cost), since(before));
-        let time = fastest(device, effort, || tape.grad(result, vars).map(drop))?;
+    let seeded = sets.iter().map(|inputs| {
+        let (mut tape, vars, y) = forward(inputs)?;
+        let g = tape.value(y).full_alike(tape.shape(y), tape.dtype(y), 0.5)?;
+        let result = tape.apply(Seed { g }, &[y])?;
+        Ok((tape, vars, result))
+    });
+    let mut tapes: Vec<(Tape, Vec<Var>, Var)> = seeded.collect::<Result<_>>()?;
+    let inputs = inputs.len();
+    let first = kernel.first.filter(|&first| first < inputs);
+    for (name, count) in first.map(|first| ("alphas", first)).into_iter().chain([("gradient", inputs)]) {
+        let mut grad = |at: usize| {
+            let (tape, vars, result) = &mut tapes[at];
+            let (before, grads) = (tape.counters().cost, tape.grad(*result, &vars[..count])?);
+            Ok((grads, difference(tape.counters().cost, before)))
+        };
+        let before = launches();
+        let ((_, cost), launches) = (grad(0)?, since(before));
+        let time = fastest(device, effort, in_turn(copies, grad))?;
         passes.push(Pass { name, time, cost, launches });
     }
     Ok(())

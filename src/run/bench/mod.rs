@@ -129,6 +129,11 @@ fn dtype_name(dtype: DType) -> &'static str {
     }
 }
 
+/// Fails if the device is lost: nothing after that can be measured.
+fn still_there(device: &Device) -> Result<()> {
+    device.cuda().map_or(Ok(()), |cuda| cuda.synchronize())
+}
+
 /// Whether images are of this type there.
 fn stores(device: &Device, dtype: DType) -> bool {
     dtype != DType::BF16 || device.cuda().is_some()

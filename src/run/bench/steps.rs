@@ -1,7 +1,7 @@
 //! Whole search steps: architecture step, then weight step.
 
 use super::clock::each;
-use super::{Options, Report, dtype_name};
+use super::{Options, Report, dtype_name, still_there};
 use crate::data::loader::Batch;
 use crate::device::{Device, memory};
 use crate::error::Result;
@@ -110,6 +110,7 @@ pub fn measure(device: &Device, options: &Options, report: &mut Report) -> Resul
             }
         };
         report.add("steps", row, &line)?;
+        still_there(device)?;
         if let Some(cuda) = device.cuda() {
             cuda.arena().trim();
         }
