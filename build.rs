@@ -134,7 +134,9 @@ fn compile(nvcc: &Nvcc, kernel: &str, out: &Path) -> Result<(), String> {
 
 /// Labels the PTX in `file` with the lowest version that nvcc's assembler accepts for what it holds.
 fn relabel(nvcc: &Nvcc, file: &Path) -> Result<(), String> {
-    let text = sources::read(file)?;
+    // hints for the assembler, and alone in what they need of it
+    let hint = |line: &str| line.trim_start().starts_with(".pragma \"used_bytes_mask");
+    let text: String = sources::read(file)?.split_inclusive('\n').filter(|line| !hint(line)).collect();
     let label = text.lines().find_map(|line| line.strip_prefix(".version "));
     let label = label.ok_or_else(|| format!("{} has no .version", file.display()))?;
     let own = number_pair(label);

@@ -32,11 +32,13 @@ DEVICE float relu(float x) {
     asm("max.NaN.f32 %0, %1, 0f00000000;" : "=f"(y) : "f"(x));
     return y;
 }
-// One pointer that moves, where the compiler would keep a pointer a step.
+// One pointer that moves, where the compiler would keep a pointer a step. It is told again that the memory is global:
+// what comes out of the assembly could be anywhere, and would be read by generic loads.
 template <class T>
 DEVICE void advance(const T*& at, int step) {
     at += step;
     asm volatile("" : "+l"(at));
+    __builtin_assume(__isGlobal(at));
 }
 // threadIdx.x, and with it what is computed from it, anew: nothing of that is kept in registers over a window's loop.
 DEVICE int this_thread() {
