@@ -4,8 +4,7 @@ use super::{Dataset, ImageSet, files, resize};
 use crate::error::{Error, Result};
 use image::{ImageError, ImageReader, Rgb, RgbImage};
 use rayon::prelude::*;
-use std::fs::File;
-use std::io::BufReader;
+use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
 const EXTENSIONS: [&str; 3] = ["png", "jpg", "jpeg"];
@@ -158,16 +157,42 @@ fn read_image(path: &Path, size: usize) -> Result<Vec<u8>> {
 
 /// The image in a file.
 pub fn decode(path: &Path) -> Result<RgbImage> {
-    Ok(open(path)?.decode().map_err(|e| no_image(path, &e))?.into_rgb8())
+    let bytes = std::fs::read(plain(path)?).map_err(Error::io("read", path))?;
+    // the decoder takes what is missing of a JPEG for grey
+    if is_cut_off(&bytes) {
+        return Err(Error::data(path, "is a JPEG file without an end; replace it or move it away"));
+    }
+    let reader =
+        ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(Error::io("read", path))?;
+    Ok(reader.decode().map_err(|e| no_image(path, &e))?.into_rgb8())
+}
+
+/// Whether a JPEG file has no end marker after its segments; those may hold whole files of their own.
+fn is_cut_off(bytes: &[u8]) -> bool {
+    let Some(mut rest) = bytes.strip_prefix(&[0xff, 0xd8]) else { return false };
+    while let &[0xff, marker, high, low, ..] = rest {
+        let after = rest.get(2 + usize::from(u16::from_be_bytes([high, low]))..).unwrap_or_default();
+        if marker == 0xda {
+            // of the image itself, where no other marker looks like it
+            return !after.windows(2).any(|pair| pair == [0xff, 0xd9]);
+        }
+        rest = after;
+    }
+    true
+}
+
+/// The path of a plain file: reading another kind, such as a pipe, may never end.
+fn plain(path: &Path) -> Result<&Path> {
+    match path.metadata().map_err(Error::io("read", path))?.is_file() {
+        true => Ok(path),
+        false => Err(Error::data(path, "is no plain file; replace it or move it away")),
+    }
 }
 
 fn check_header(path: &Path) -> Result<()> {
-    open(path)?.into_dimensions().map(|_| ()).map_err(|e| no_image(path, &e))
-}
-
-fn open(path: &Path) -> Result<ImageReader<BufReader<File>>> {
-    let reader = ImageReader::open(path).and_then(ImageReader::with_guessed_format);
-    reader.map_err(Error::io("read", path))
+    let reader = ImageReader::open(plain(path)?).and_then(ImageReader::with_guessed_format);
+    let reader = reader.map_err(Error::io("read", path))?;
+    reader.into_dimensions().map(|_| ()).map_err(|e| no_image(path, &e))
 }
 
 fn no_image(path: &Path, error: &ImageError) -> Error {

@@ -4,6 +4,7 @@ pub mod augment;
 mod cifar;
 pub mod colour;
 mod files;
+pub mod fingerprint;
 mod folder;
 mod idx;
 pub mod loader;

@@ -1,5 +1,6 @@
 //! Images of any size, from files that are read as they are needed or from a set in memory, and their batches.
 
+use super::fingerprint::Fingerprint;
 use super::folder::{Files, decode};
 use super::loader::Batch;
 use super::resized_crop::{Picture, ResizedCrop, central};
@@ -71,6 +72,12 @@ impl Pictures {
     }
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+    pub fn fingerprint(&self) -> Fingerprint {
+        match &self.source {
+            Source::Set(set) => Fingerprint::of(set),
+            Source::Files(files) => Fingerprint::of_files(files),
+        }
     }
     pub fn classes(&self) -> &[String] {
         match &self.source {

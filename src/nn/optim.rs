@@ -188,6 +188,30 @@ mod tests {
         assert!((cosine(0.025, 0.001, 2, 50) - 0.02490538).abs() < 1e-6);
     }
 
+    /// PyTorch's numbers: torch.optim.Adam in float64, learning rate 0.1, betas (0.5, 0.999), weight decay 0.01.
+    #[test]
+    fn adam_goes_where_pytorch_goes() {
+        let adam = Adam { learning_rate: 0.1, beta1: 0.5, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.01 };
+        let mut x = Tensor::from_slice([3], &[0.5, -1.0, 0.02]).unwrap();
+        let mut state = AdamState::new(&x);
+        for (step, (g, expected)) in [
+            ([0.3, -2.0, 1e-3], [0.4000000032786884, -0.9000000004975124, -0.07999916667361105]),
+            ([-0.1, 0.5, 2e-3], [0.38333717624842684, -0.8765738205274874, -0.1799984489142287]),
+            ([0.7, 0.0, -5e-3], [0.2896406657363181, -0.8638551722893637, -0.09671750421094168]),
+            ([0.2, 1.5, 1e-3], [0.21372022192087659, -0.9206800963209988, -0.05232946040766205]),
+            ([-0.4, -0.3, 4e-3], [0.22837691858995515, -0.9373093133958235, -0.08209500916436926]),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let corrections = adam.corrections(step as u64 + 1).map(Scalar::Known);
+            adam.step(&mut x, &Tensor::from_slice([3], &g).unwrap(), &mut state, &corrections).unwrap();
+            for (x, expected) in x.to_f64().into_iter().zip(expected) {
+                assert!((x - expected).abs() < 1e-12, "step {step}: {x}, PyTorch {expected}");
+            }
+        }
+    }
+
     #[test]
     fn clipping_limits_the_norm_and_leaves_small_gradients() {
         assert_eq!(clip_factor(3.0, 5.0), 1.0);

@@ -10,7 +10,7 @@ use crate::search::{Searcher, Workload};
 use crate::space::cnn::CnnSupernet;
 
 /// Bytes of the program besides tensors and images: code, threads and small things. Measured.
-const PROGRAM: usize = 11 << 20;
+const PROGRAM: usize = 18 << 20;
 
 /// A device's pool: ranges lie scattered (one part in this many), and whole allocations are taken.
 const DEVICE_SLACK: usize = 16;
@@ -110,6 +110,35 @@ pub fn planned(config: &SearchConfig, searcher: &Searcher, set: &ImageSet) -> Re
     let bytes = needed(&device, workload(config, set, &device).peak(net)?, of_images(set));
     let budget = config.memory_budget()?.map_or(String::new(), |budget| format!("{} budget: ", show(budget)));
     Ok(format!("{budget}{}, {} planned", recomputed(net.recomputed()), show(bytes)))
+}
+
+/// Fails if `tensors` and `images` bytes are more than this machine has, where they go to its memory; `fitting` finds a
+/// batch with which a peak fits.
+pub fn check_machine(
+    device: &Device,
+    [tensors, images]: [usize; 2],
+    fitting: impl FnOnce(&dyn Fn(usize) -> bool) -> Result<Option<usize>>,
+) -> Result<()> {
+    let (needed, Some(there)) = (process(tensors, images), machine()) else { return Ok(()) };
+    if device.cuda().is_some() || needed <= there {
+        return Ok(());
+    }
+    let way_out = match fitting(&|tensors| process(tensors, images) <= there)? {
+        Some(batch) => format!("--batch-size {batch} would fit"),
+        None => "not even batches of 2 would fit; take fewer channels or cells".into(),
+    };
+    let what = format!("would take {}, and this machine has {}; {way_out}", show(needed), show(there));
+    Err(Error::config("memory", what))
+}
+
+/// Bytes of memory that this machine has, or what a control group leaves of them, where the system tells.
+fn machine() -> Option<usize> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let total = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let total = total.trim().strip_suffix("kB")?.trim().parse::<usize>().ok()? * 1024;
+    let group = std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok();
+    let group = group.and_then(|text| text.trim().parse().ok());
+    Some(group.map_or(total, |group: usize| group.min(total)))
 }
 
 /// Recomputes as many cells of `net` as it takes to stay within `budget` bytes on `device`, with `images` bytes of data

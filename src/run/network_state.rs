@@ -2,6 +2,7 @@
 
 use super::checkpoint::Checkpoint;
 use super::tensor_file::NamedTensors;
+use crate::data::fingerprint::Fingerprint;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::nn::RunningStats;
@@ -28,16 +29,20 @@ struct State<P> {
     /// The cells of a network that is trained, as the published code writes them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     genotype: Option<String>,
+    /// The images, by number the same at every step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    data: Option<Fingerprint>,
 }
 
-/// The state of a checkpoint: `position`, seed, the settings that determine the numbers, and the cells trained.
+/// The state of a checkpoint: `position`, seed, the settings that determine the numbers, the cells trained, and the images.
 pub fn describe(
     position: impl Serialize,
     seed: u64,
     config: Value,
     genotype: Option<String>,
+    data: Fingerprint,
 ) -> Result<Value> {
-    let state = State { position, rng: (GENERATOR.into(), seed), config, genotype };
+    let state = State { position, rng: (GENERATOR.into(), seed), config, genotype, data: Some(data) };
     serde_json::to_value(state).map_err(|e| Error::NotFinite {
         what: format!("the state of the run cannot be written as JSON: {e}"),
     })
@@ -92,7 +97,13 @@ impl Source<'_> {
         match self.checkpoint.tensor(name) {
             Some(t) if t.shape() == like.shape() && t.dtype() == like.dtype() => Ok(t.clone()),
             Some(t) => {
-                let what = format!("{name} is {t:?}, this run needs {}", like.shape());
+                let what = format!(
+                    "{name} is {:?} of {}, this run needs {:?} of {}",
+                    t.dtype(),
+                    t.shape(),
+                    like.dtype(),
+                    like.shape()
+                );
                 Err(Error::checkpoint(self.path, what))
             }
             None => {
@@ -119,6 +130,22 @@ impl Source<'_> {
     /// The settings that it was written with.
     pub fn settings(&self) -> Result<Value> {
         Ok(self.state::<Value>()?.config)
+    }
+    /// That the run had the images that there are `now`: what step takes which goes by their numbers.
+    pub fn check_data(&self, now: Fingerprint) -> Result<()> {
+        match self.state::<Value>()?.data {
+            Some(then) if then != now => {
+                let changed = match (then.images, now.images) {
+                    (then, now) if then != now => format!("{then} images and {now} now"),
+                    (same, _) => format!("{same} images, and others or otherwise labelled ones now"),
+                };
+                let what = format!(
+                    "its run had {changed}; put the data set back as it was to go on, or start a new run"
+                );
+                Err(Error::checkpoint(self.path, what))
+            }
+            _ => Ok(()),
+        }
     }
     /// The cells that were trained.
     pub fn genotype(&self) -> Result<Option<String>> {

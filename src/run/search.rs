@@ -12,6 +12,7 @@ use super::records::Records;
 use super::state::{self, Position};
 use super::{folder, interrupt, loaded, memory as process, report, result};
 use crate::data::augment::Augment;
+use crate::data::fingerprint::Fingerprint;
 use crate::data::{self, ImageSet, Request};
 use crate::device::{Device, profile};
 use crate::error::{Error, Result};
@@ -31,6 +32,7 @@ pub type SearchRun = Run<Searching>;
 pub struct Searching {
     config: SearchConfig,
     feed: Feed,
+    fingerprint: Fingerprint,
     searcher: Searcher,
     position: Position,
 }
@@ -46,9 +48,12 @@ impl Work for Searching {
     fn open(config: &mut SearchConfig, from: Option<Source>) -> Result<(Self, (Device, String))> {
         let device = config.device()?.open_for(config.precision())?;
         let (images, mut searcher) = build(config, &device.0)?;
-        let mut position = Position::default();
+        let (mut position, fingerprint) = (Position::default(), Fingerprint::of(&images));
         match from {
-            Some(source) => position = state::unpack(source, &mut searcher)?,
+            Some(source) => {
+                source.check_data(fingerprint)?;
+                position = state::unpack(source, &mut searcher)?;
+            }
             None => {
                 let (weights, running) = (&mut searcher.weights, &mut searcher.running);
                 loaded::start_from(&config.search.weights, None, weights, running)?;
@@ -57,7 +62,7 @@ impl Work for Searching {
         let mut searcher = searcher.on(&device.0)?;
         searcher.graphs = config.run.graph;
         let feed = Feed::new(images, draws(config, &device.0), &device.0)?;
-        Ok((Self { config: config.clone(), feed, searcher, position }, device))
+        Ok((Self { config: config.clone(), feed, fingerprint, searcher, position }, device))
     }
 
     fn plan(&self) -> Plan {
@@ -79,7 +84,8 @@ impl Work for Searching {
     }
 
     fn pack(&self) -> Result<Checkpoint> {
-        state::pack(&self.searcher, self.position, self.config.search.seed, self.config.fixed())
+        let (seed, fixed) = (self.config.search.seed, self.config.fixed());
+        state::pack(&self.searcher, self.position, seed, fixed, self.fingerprint)
     }
 
     fn create(&self) -> Result<PathBuf> {
@@ -227,10 +233,12 @@ fn build(config: &SearchConfig, device: &Device) -> Result<(ImageSet, Searcher)>
     config.check_images(images.height, images.width)?;
     let mut net = supernet(config, images.classes.len(), images.channels, lean(config, device)?)?;
     check_fused(config.precision(), device, net.unfused().is_empty())?;
+    let (load, bytes) = (process::workload(config, &images, device), process::of_images(&images));
     if let Some(budget) = config.memory_budget()? {
-        let (load, bytes) = (process::workload(config, &images, device), process::of_images(&images));
         process::fit(&mut net, &load, budget, bytes, device)?;
     }
+    let smaller = |fits: &dyn Fn(usize) -> bool| load.largest_batch(&net, fits);
+    process::check_machine(device, [load.peak(&net)?, bytes], smaller)?;
     let searcher = Searcher::new(Box::new(net), hyper(config), config.search.seed, DType::F32)?;
     Ok((images, searcher))
 }

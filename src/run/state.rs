@@ -2,6 +2,7 @@
 
 use super::checkpoint::Checkpoint;
 use super::network_state::{Source, describe, pack as pack_network};
+use crate::data::fingerprint::Fingerprint;
 use crate::error::Result;
 use crate::search::Searcher;
 use serde::{Deserialize, Serialize};
@@ -25,7 +26,13 @@ pub struct Position {
 const ADAM: &str = "arch_optimizer";
 
 /// The whole of a search at `position`, wherever it runs.
-pub fn pack(searcher: &Searcher, position: Position, seed: u64, config: Value) -> Result<Checkpoint> {
+pub fn pack(
+    searcher: &Searcher,
+    position: Position,
+    seed: u64,
+    config: Value,
+    data: Fingerprint,
+) -> Result<Checkpoint> {
     let mut all = Checkpoint::default();
     pack_network(&mut all, &searcher.weights, &searcher.momentum, &searcher.running)?;
     for (i, kind) in searcher.net().kinds().iter().enumerate() {
@@ -34,7 +41,7 @@ pub fn pack(searcher: &Searcher, position: Position, seed: u64, config: Value) -
         all.tensors.push((format!("{ADAM}.exp_avg_sq.{}", kind.name), searcher.adam[i].second.to_host()?));
         all.counters.push((format!("{ADAM}.step.{}", kind.name), searcher.adam[i].steps as i64));
     }
-    all.state = describe(position, seed, config, None)?;
+    all.state = describe(position, seed, config, None, data)?;
     Ok(all)
 }
 

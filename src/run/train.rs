@@ -6,6 +6,7 @@ use super::config::{Configuration, TrainConfig};
 use super::course::{Output, Plan, Reached, Run, Work};
 use super::device::{check_fused, lean_on, stored_on};
 use super::jsonl::{TrainRow, Trim};
+use super::memory::check_machine;
 use super::network_state::Source;
 use super::progress::{EpochNumbers, StepNumbers, percent};
 use super::records::Records;
@@ -14,10 +15,12 @@ use super::train_data::TrainData;
 use super::train_result as result;
 use super::train_state::{self as state, Best, Position};
 use super::{folder, found, interrupt, loaded};
+use crate::data::fingerprint::Fingerprint;
 use crate::data::split;
 use crate::device::{Device, profile};
 use crate::error::{Error, Result};
 use crate::nn::Sgd;
+use crate::search::largest_batch;
 use crate::space::Genotype;
 use crate::space::genotype;
 use crate::space::network::{Network, NetworkConfig};
@@ -35,6 +38,7 @@ pub struct Training {
     config: TrainConfig,
     genotype: Genotype,
     data: TrainData,
+    fingerprint: Fingerprint,
     trainer: Trainer,
     position: Position,
 }
@@ -60,9 +64,12 @@ impl Work for Training {
         let genotype = cells(config, from)?;
         let device = config.device()?.open_for(config.precision())?;
         let (mut data, mut trainer) = build(config, &genotype, &device.0)?;
-        let mut position = Position::default();
+        let (mut position, fingerprint) = (Position::default(), data.fingerprint());
         match from {
-            Some(source) => position = state::unpack(source, &mut trainer)?,
+            Some(source) => {
+                source.check_data(fingerprint)?;
+                position = state::unpack(source, &mut trainer)?;
+            }
             None => {
                 let (weights, running) = (&mut trainer.weights, &mut trainer.running);
                 loaded::start_from(&config.network.weights, Some(&genotype), weights, running)?;
@@ -71,7 +78,7 @@ impl Work for Training {
         let mut trainer = trainer.on(&device.0)?;
         trainer.graphs = config.run.graph;
         data.put_on(&device.0, config.train.batch_size)?;
-        Ok((Self { config: config.clone(), genotype, data, trainer, position }, device))
+        Ok((Self { config: config.clone(), genotype, data, fingerprint, trainer, position }, device))
     }
 
     fn plan(&self) -> Plan {
@@ -94,7 +101,7 @@ impl Work for Training {
 
     fn pack(&self) -> Result<Checkpoint> {
         let (seed, fixed) = (self.config.train.seed, self.config.fixed());
-        state::pack(&self.trainer, self.position, &self.genotype, seed, fixed)
+        state::pack(&self.trainer, self.position, &self.genotype, seed, fixed, self.fingerprint)
     }
 
     fn create(&self) -> Result<PathBuf> {
@@ -269,6 +276,11 @@ fn build(config: &TrainConfig, genotype: &Genotype, device: &Device) -> Result<(
     };
     let network = Network::new(genotype, network)?;
     check_fused(config.precision(), device, network.is_fused())?;
+    let stays = 2 * network.layout().count * size_of::<f32>(); // weights and momentum
+    let peak = |batch| Ok(stays + hyper.plan(&network, batch, data.image)?.1);
+    let smaller =
+        |fits: &dyn Fn(usize) -> bool| largest_batch(train.batch_size, |batch| Ok(fits(peak(batch)?)));
+    check_machine(device, [peak(train.batch_size)?, data.bytes(device)], smaller)?;
     let trainer = Trainer::new(network, hyper, train.seed, DType::F32)?;
     Ok((data, trainer))
 }

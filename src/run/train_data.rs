@@ -3,6 +3,7 @@
 use super::config::TrainConfig;
 use crate::data::augment::{Augment, Draw};
 use crate::data::colour::Jitter;
+use crate::data::fingerprint::Fingerprint;
 use crate::data::loader::{self, Batch};
 use crate::data::pictures::Pictures;
 use crate::data::resident::Resident;
@@ -114,6 +115,20 @@ impl TrainData {
                 test.as_ref().unwrap_or(train).test_batch(chosen, augment.size)?.on(device, dtype)
             }
         }
+    }
+
+    pub fn fingerprint(&self) -> Fingerprint {
+        match &self.images {
+            Images::Fixed { train, test, .. } => {
+                let all = std::iter::once(train).chain(test).map(|held| Fingerprint::of(&held.0));
+                all.reduce(Fingerprint::and)
+            }
+            Images::Cropped { train, test, .. } => {
+                let all = std::iter::once(train).chain(test).map(Pictures::fingerprint);
+                all.reduce(Fingerprint::and)
+            }
+        }
+        .unwrap_or_else(|| unreachable!("there are training images"))
     }
 
     /// Bytes of all images that lie where a training on `device` runs.

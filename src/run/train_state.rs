@@ -2,6 +2,7 @@
 
 use super::checkpoint::Checkpoint;
 use super::network_state::{Source, describe, pack as pack_network};
+use crate::data::fingerprint::Fingerprint;
 use crate::error::Result;
 use crate::space::Genotype;
 use crate::train::{Hits, Trainer};
@@ -53,10 +54,11 @@ pub fn pack(
     genotype: &Genotype,
     seed: u64,
     config: Value,
+    data: Fingerprint,
 ) -> Result<Checkpoint> {
     let mut all = Checkpoint::default();
     pack_network(&mut all, &trainer.weights, &trainer.momentum, &trainer.running)?;
-    all.state = describe(position, seed, config, Some(genotype.to_string()))?;
+    all.state = describe(position, seed, config, Some(genotype.to_string()), data)?;
     Ok(all)
 }
 

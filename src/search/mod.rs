@@ -12,6 +12,6 @@ mod whole;
 pub use bilevel::Order;
 pub use feed::{Draws, Feed};
 pub use pass::{Pass, Want};
-pub use plan::{StepPlan, Workload};
+pub use plan::{StepPlan, Workload, largest_batch};
 pub use step::{Hyper, Searcher, StepReport, finite};
 pub use whole::{Epoch, Search, Settings};

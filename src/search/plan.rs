@@ -178,14 +178,18 @@ impl Workload {
 
     /// The largest batch below this one with which the peak `fits`.
     pub fn largest_batch(&self, net: &dyn Supernet, fits: impl Fn(usize) -> bool) -> Result<Option<usize>> {
-        let (mut good, mut bad) = (1, self.batch); // no batch norm can do with one image
-        while bad - good > 1 {
-            let batch = good + (bad - good) / 2;
-            let fit = fits(Self { batch, ..*self }.peak(net)?);
-            *(if fit { &mut good } else { &mut bad }) = batch;
-        }
-        Ok((good > 1).then_some(good))
+        largest_batch(self.batch, |batch| Ok(fits(Self { batch, ..*self }.peak(net)?)))
     }
+}
+
+/// The largest batch below `batch` that `fits`, if there is one.
+pub fn largest_batch(batch: usize, fits: impl Fn(usize) -> Result<bool>) -> Result<Option<usize>> {
+    let (mut good, mut bad) = (1, batch); // no batch norm can do with one image
+    while bad - good > 1 {
+        let batch = good + (bad - good) / 2;
+        *(if fits(batch)? { &mut good } else { &mut bad }) = batch;
+    }
+    Ok((good > 1).then_some(good))
 }
 
 struct CellCost {

@@ -5,6 +5,6 @@ mod pass;
 mod schedule;
 mod step;
 
-pub use pass::{Hits, Pass};
+pub use pass::{Hits, Objective, Pass};
 pub use schedule::{Decay, Schedule, drop_rate};
 pub use step::{Hyper, Trainer};

@@ -26,6 +26,11 @@ impl Hyper {
     pub(super) fn objective(&self) -> Objective {
         Objective { smoothing: self.smoothing, auxiliary: self.auxiliary }
     }
+    /// What a step of `net` on `batch` images of `size` (H, W, C) would run, and the peak of its tensors in bytes; weights
+    /// and momentum, which stay, are not among them.
+    pub fn plan(&self, net: &Network, batch: usize, size: [usize; 3]) -> Result<(Counters, usize)> {
+        Pass::plan(net, batch, size, self.objective())
+    }
 }
 
 /// What training changes: weights, running statistics and momentum.
@@ -83,7 +88,7 @@ impl Trainer {
 
     /// What a step on `batch` images of `size` (H, W, C) would run, and the peak of its tensors in bytes.
     pub fn plan(&self, batch: usize, size: [usize; 3]) -> Result<(Counters, usize)> {
-        Pass::plan(&self.net, batch, size, self.hyper.objective())
+        self.hyper.plan(&self.net, batch, size)
     }
 
     /// Moves weights, momentum and running statistics, without a look at what came out.

@@ -84,6 +84,26 @@ fn what_is_wrong_is_said_by_file() {
     fs::write(dir.join("dog/3.png"), &png[..png.len() - 20]).unwrap();
     fails(&["dog/3.png:", "cannot be read as an image"]);
     fs::remove_file(dir.join("dog/3.png")).unwrap();
+    // every length that holds the header and a part of the picture, of which a segment ends as a whole file does
+    RgbImage::from_fn(40, 40, |x, y| Rgb([(x * y) as u8, x as u8, y as u8]))
+        .save(dir.join("dog/4.jpg"))
+        .unwrap();
+    let jpeg = fs::read(dir.join("dog/4.jpg")).unwrap();
+    let noted = [&jpeg[..2], &[0xff, 0xfe, 0, 4, 0xff, 0xd9], &jpeg[2..]].concat();
+    fs::write(dir.join("dog/4.jpg"), &noted).unwrap();
+    load(&request("folder", Some(dir))).unwrap();
+    for len in (noted.len() / 2..noted.len()).step_by(37).chain([noted.len() - 1]) {
+        fs::write(dir.join("dog/4.jpg"), &noted[..len]).unwrap();
+        fails(&["dog/4.jpg:", "JPEG file without an end"]);
+    }
+    fs::remove_file(dir.join("dog/4.jpg")).unwrap();
+    #[cfg(unix)]
+    {
+        let pipe = dir.join("dog/5.png");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        fails(&["dog/5.png:", "no plain file"]);
+        fs::remove_file(pipe).unwrap();
+    }
     fs::create_dir(dir.join("dog/more")).unwrap();
     fails(&["dog/more:", "folder inside a class folder"]);
 }

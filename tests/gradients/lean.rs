@@ -13,20 +13,22 @@ fn distance(a: &Tensor, b: &Tensor) -> f64 {
     (off / b.to_f64().into_iter().map(square).sum::<f64>().max(1e-30)).sqrt()
 }
 
-/// The error of the value, and the mean one of the gradients.
-fn errors(lean: &Case, exact: &Case) -> [f64; 2] {
+/// The error of the value, the mean one of the gradients, and the largest.
+fn errors(lean: &Case, exact: &Case) -> [f64; 3] {
     let ((y, grads), (z, expected)) = (evaluate(lean, 3, 1, DType::F32), evaluate(exact, 3, 1, DType::F64));
-    let off: f64 = grads.iter().zip(&expected).map(|(a, b)| distance(a, b)).sum();
-    [distance(&y, &z), off / grads.len() as f64]
+    let off: Vec<f64> = grads.iter().zip(&expected).map(|(a, b)| distance(a, b)).collect();
+    let worst = off.iter().copied().fold(0.0, f64::max);
+    [distance(&y, &z), off.iter().sum::<f64>() / off.len() as f64, worst]
 }
 
 /// A number of bf16 is off by 2^-9 at most; a gradient behind a relu by more, of values whose sign that turns. `rounds` says
 /// whether anything is rounded here.
 fn close(lean: &Case, exact: &Case, rounds: bool, tolerance: f64, what: &str) {
-    let [value, gradient] = errors(lean, exact);
-    println!("{what}: {value:.1e} {gradient:.1e}");
+    let [value, gradient, worst] = errors(lean, exact);
+    println!("{what}: {value:.1e} {gradient:.1e} {worst:.1e}");
     assert_eq!(value > 1e-5, rounds, "{what}: is anything rounded? {value:e}");
     assert!(value < 0.02 && gradient < tolerance, "{what}: value {value:e}, gradient {gradient:e}");
+    assert!(worst < 0.7, "{what}: one gradient {worst:e}"); // one that is missing is off by 1
 }
 
 /// Vectors of every width and none, odd rows, more images than parts.

@@ -28,6 +28,10 @@ fn flags() {
         ("--method darts1 --order exact", &["--method", "leave one of the two out"]),
         ("--memory-budget 9XB", &["run.memory_budget", "\"9XB\" is no size", "900MB"]),
         ("--memory-budget 1MB", &["run.memory_budget: is 1.0 MB", "need at least", "batches of 32"]),
+        (
+            "--channels 4096 --cells 20 --image-size 64 --train-images 100",
+            &["memory: would take", "this machine has", "not even batches of 2"],
+        ),
         ("--device cuda", &["device: there is no CUDA driver", "--device cpu"]),
         ("--data cifar", &["data.name", "cifar10"]),
         ("--data cifar10", &["data.dir", "--data-dir"]),

@@ -42,6 +42,28 @@ fn a_limit_of_steps_stops_a_search_that_can_go_on() {
 }
 
 #[test]
+fn a_search_goes_on_with_the_images_that_it_had() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    for (class, i) in (0..2).flat_map(|class| (0..6).map(move |i| (class, i))) {
+        let folder = dir.join(format!("set/{class}"));
+        fs::create_dir_all(&folder).unwrap();
+        image::RgbImage::from_pixel(8, 8, image::Rgb([40 * i, 99 * class, 7]))
+            .save(folder.join(format!("{i}.png")))
+            .unwrap();
+    }
+    let flags = TINY.replace("--train-images 112", "--data folder --data-dir set");
+    search_well(dir, &format!("{flags} --epochs 2 --max-steps 1 --out run"));
+    let first = fs::read(dir.join("set/1/0.png")).unwrap();
+    fs::remove_file(dir.join("set/1/0.png")).unwrap();
+    mistake(dir, "--resume run --max-steps 0", &["run/checkpoint.safetensors", "had 12 images and 11 now"]);
+    fs::copy(dir.join("set/1/1.png"), dir.join("set/1/0.png")).unwrap();
+    mistake(dir, "--resume run --max-steps 0", &["had 12 images, and others", "put the data set back"]);
+    fs::write(dir.join("set/1/0.png"), first).unwrap();
+    search_well(dir, "--resume run --max-steps 0");
+}
+
+#[test]
 fn a_search_may_go_on_with_another_memory_budget() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();

@@ -1,5 +1,6 @@
 //! Drop path and label smoothing against what defines them.
 
+use oche::data::loader::Batch;
 use oche::nn::{Context, NormMode, RunningStats};
 use oche::ops::cross_entropy::smoothed;
 use oche::space::network::{Network, NetworkConfig};
@@ -7,6 +8,7 @@ use oche::space::zoo;
 use oche::tape::check::normal;
 use oche::tape::{ParamSet, Tape};
 use oche::tensor::{DType, Tensor};
+use oche::train::{Objective, Pass};
 use proptest::prelude::*;
 
 fn network() -> Network {
@@ -66,6 +68,44 @@ fn a_rate_of_zero_changes_nothing_and_each_image_has_its_own_factors() {
     let changed = logits(&net, Some(&dropped));
     assert_eq!((&changed[..4], &changed[8..]), (&whole[..4], &whole[8..]));
     assert_ne!(changed[4..8], whole[4..8]);
+}
+
+/// Gradient of the training's objective, with this weight of the auxiliary loss; or of the auxiliary loss alone.
+fn gradient(auxiliary: Option<f64>) -> Vec<f64> {
+    let config =
+        NetworkConfig { channels: 2, cells: 3, classes: 4, auxiliary: true, ..NetworkConfig::default() };
+    let net = Network::new(&zoo::named("DARTS_V2").unwrap(), config).unwrap();
+    let weights = ParamSet::init(net.layout(), 3, DType::F64).unwrap();
+    let mut running = RunningStats::new(net.norms(), DType::F64);
+    let images = normal([2, 32, 32, 3], 1, 0).unwrap();
+    let labels = Tensor::from_slice([2], &[1_u32, 3]).unwrap();
+    if let Some(auxiliary) = auxiliary {
+        let with = Objective { smoothing: 0.1, auxiliary };
+        let batch = Batch { images, labels };
+        let pass = Pass::train(&net, &weights, (&batch, None), &mut running, with).unwrap();
+        return pass.weights.unwrap().to_f64();
+    }
+    let mut tape = Tape::new();
+    let vars = weights.bind(&mut tape, true);
+    let (images, labels) = (tape.constant(images), tape.constant(labels));
+    let mode = NormMode::Batch;
+    let mut cx = Context { tape: &mut tape, weights: &vars, mode, fused: false, running: &mut running };
+    let (_, second) = net.forward_training(&mut cx, images, None).unwrap();
+    let loss = smoothed(&mut tape, second.expect("a head"), labels, 0.1).unwrap();
+    let grads = tape.grad(loss, &vars).unwrap();
+    ParamSet::gather(net.layout(), &grads).unwrap().to_f64()
+}
+
+#[test]
+fn the_auxiliary_loss_counts_by_its_weight() {
+    let (without, alone) = (gradient(Some(0.0)), gradient(None));
+    let largest = alone.iter().fold(0.0, |most: f64, g| most.max(g.abs()));
+    assert!(largest > 1e-3, "the head moves weights");
+    for weight in [0.4, 1.0] {
+        for ((both, without), alone) in gradient(Some(weight)).iter().zip(&without).zip(&alone) {
+            assert!((both - without - weight * alone).abs() < 1e-9 * largest, "{both} {without} {alone}");
+        }
+    }
 }
 
 proptest! {

@@ -54,7 +54,6 @@ pub type Listener<'a> = dyn FnMut(&str, &Value) -> Result<()> + Send + 'a;
 /// The measurements so far, and who hears of them.
 struct Report<'a, 'b> {
     all: Value,
-    is_cuda: bool,
     listener: &'a mut Listener<'b>,
 }
 
@@ -84,7 +83,7 @@ pub fn run(device: &Device, name: &str, options: &Options, listener: &mut Listen
         "quick": options.quick,
         "fused": options.fused,
     });
-    let report = Report { all, is_cuda: device.cuda().is_some(), listener };
+    let report = Report { all, listener };
     match device {
         // on a thread of a pool, as a search: small operations need not be handed over to it
         Device::Cpu => {
