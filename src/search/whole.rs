@@ -152,6 +152,7 @@ impl Search {
             train_portion: settings.train_portion,
             batch_size: settings.batch_size,
             seed: settings.seed,
+            data_seed: settings.seed,
             augment: settings.augment.clone(),
             precision: DType::F32,
         };

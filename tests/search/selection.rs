@@ -1,6 +1,13 @@
 //! Several searches, their cells trained beside random ones: what is left, and stopping and going on.
 
 use super::*;
+use oche::data::loader;
+use oche::run::config::{Configuration, SearchConfig, TrainConfig};
+use oche::run::course::Work;
+use oche::run::search::Searching;
+use oche::run::train::Training;
+use oche::tensor::DType;
+use std::collections::BTreeSet;
 
 const SELECT: &str = "--seeds 2 --select --select-epochs 2 --random-cells 2 --epochs 2";
 const PARTS: [&str; 6] =
@@ -8,6 +15,40 @@ const PARTS: [&str; 6] =
 
 fn selection(run: &Path) -> Vec<Value> {
     rows(run, "selection.jsonl")
+}
+
+/// What a part trains on and what it is judged by: indices, and the images of the second half as a network gets them.
+type Halves = ([BTreeSet<usize>; 2], Vec<f64>);
+
+/// As the part itself makes them from its settings.
+fn halves(part: &Path) -> Halves {
+    let (stored, set) = (part.join("config.toml"), |half: &[usize]| half.iter().copied().collect());
+    let in_order =
+        |half: &[usize]| half.iter().copied().collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>();
+    if part.join("alphas.jsonl").exists() {
+        let mut config = SearchConfig::from_file(&stored).unwrap();
+        let (search, _) = Searching::open(&mut config, None).unwrap();
+        let feed = search.feed();
+        let batch = loader::batch(&feed.images, &in_order(&feed.halves.1), None, DType::F32).unwrap();
+        ([set(&feed.halves.0), set(&feed.halves.1)], batch.images.to_f64())
+    } else {
+        let mut config = TrainConfig::from_file(&stored).unwrap();
+        config.network.genotype = part.display().to_string(); // wherever the test runs
+        let (training, _) = Training::open(&mut config, None).unwrap();
+        let data = training.data();
+        let batch = data.test_batch(&in_order(&data.test), DType::F32).unwrap();
+        ([set(&data.train), set(&data.test)], batch.images.to_f64())
+    }
+}
+
+/// That the images that judge in the one part, and train the alphas if it is a search, are those of the other, to the
+/// pixel, and the others train the weights.
+fn assert_same_images(one: &Path, other: &Path) {
+    let ((indices, images), (others, other_images)) = (halves(one), halves(other));
+    assert_eq!(indices.each_ref().map(BTreeSet::len), [56, 56]);
+    assert!(indices[0].is_disjoint(&indices[1]));
+    assert_eq!(indices, others, "{}", other.display());
+    assert!(images == other_images, "{}", other.display());
 }
 
 #[test]
@@ -31,15 +72,15 @@ fn the_best_of_several_cells_is_kept_and_set_beside_chance() {
     {
         assert!(said.contains(part), "no `{part}` in {said}");
     }
-    // the images that choose are those that trained the alphas, never the test images
-    let settings = fs::read_to_string(run.join("train-search-2/config.toml")).unwrap();
-    assert!(settings.contains("valid_portion = 0.5"), "{settings}");
+    for part in PARTS {
+        assert_same_images(&run.join("search-3"), &run.join(part));
+    }
     for report in ["report.html", "search-3/report.html"] {
         let page = fs::read_to_string(run.join(report)).unwrap();
         assert!(page.contains("id=\"selection\"") && page.matches("<circle").count() >= 4, "{report}");
     }
     // a search alone, with the second seed, is the second search
-    search_well(dir, &format!("{TINY} --epochs 2 --seed 3 --out alone"));
+    search_well(dir, &format!("{TINY} --epochs 2 --seed 3 --data-seed 2 --out alone"));
     let cells = |run: &Path| fs::read(run.join("checkpoint.safetensors")).unwrap();
     assert!(cells(&dir.join("alone")).len() == cells(&run.join("search-3")).len());
     assert_eq!(
@@ -66,6 +107,34 @@ fn a_selection_that_was_stopped_anywhere_goes_on() {
         search_well(dir, &format!("--resume {out}"));
         assert_eq!(selection(&dir.join(&out)), whole, "{part}");
     }
+}
+
+#[test]
+fn an_older_selection_goes_on_where_its_images_are_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    search_well(dir, &format!("{TINY} --seeds 2 --epochs 1 --out all"));
+    let run = dir.join("all");
+    let without_the_key = |part: &str| {
+        let file = run.join(part).join("config.toml");
+        let text = fs::read_to_string(&file).unwrap();
+        let (before, from) = text.split_once("\nseed = ").unwrap(); // the first is data.seed
+        let (_, rest) = from.split_once('\n').unwrap();
+        fs::write(&file, format!("{before}\n{rest}")).unwrap();
+    };
+    without_the_key("");
+    without_the_key("search-2");
+    search_well(dir, "--resume all");
+    without_the_key("search-3");
+    mistake(
+        dir,
+        "--resume all",
+        &["search-3", "another configuration", "data.seed is none there and 2 here"],
+    );
+    // a run of one seed has no other meaning of none
+    search_well(dir, &format!("{TINY} --epochs 1 --out one"));
+    search_well(dir, "--resume one --data-seed 2");
+    mistake(dir, "--resume one --data-seed 3", &["data.seed is none there and 3 here"]);
 }
 
 #[test]

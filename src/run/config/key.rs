@@ -1,5 +1,6 @@
 //! A setting: its key, its flag, its help, and the values that it takes.
 
+use super::seed;
 use crate::suggest;
 use toml::{Table, Value};
 
@@ -42,6 +43,7 @@ impl Key {
     pub fn accept(&self, value: Value) -> Result<Value, String> {
         match (self.default(), value) {
             (Value::Integer(_), Value::Integer(n)) if n < 0 => Err(format!("is {n}, must not be negative")),
+            (_, value) if self.path == "data.seed" => seed_or_none(value),
             (Value::Float(_), Value::Integer(n)) => Ok(Value::Float(n as f64)),
             (Value::Array(_), Value::Array(list)) if list.iter().any(|v| !v.is_str()) => {
                 Err("must be a list of names in quotes".into())
@@ -80,6 +82,18 @@ pub fn show(value: &Value) -> String {
         Value::Array(list) => list.iter().map(show).collect::<Vec<_>>().join(","),
         other => other.to_string(),
     }
+}
+
+/// A seed, as text too, or the word for none.
+fn seed_or_none(value: Value) -> Result<Value, String> {
+    let wrong = |what: &str| format!("must be a whole number or {}, not {what}", seed::NONE);
+    let number: i64 = match value {
+        Value::String(word) if word == seed::NONE => return Ok(Value::String(word)),
+        Value::String(text) => text.parse().map_err(|_| wrong(&format!("\"{text}\"")))?,
+        Value::Integer(number) => number,
+        other => return Err(wrong(kind(&other))),
+    };
+    if number < 0 { Err(format!("is {number}, must not be negative")) } else { Ok(Value::Integer(number)) }
 }
 
 fn kind(value: &Value) -> &'static str {

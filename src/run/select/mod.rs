@@ -4,13 +4,14 @@
 //! time, keep the best by its accuracy on images held back. Beside them, trained alike, cells drawn at random from the
 //! same space: without them nobody knows what the search was good for.
 
+mod parts;
 mod rows;
 
 pub use rows::{Comparison, Row, Spread};
 
 use super::checkpoint::NEWEST;
 use super::cli::Outcome;
-use super::config::{Configuration, SearchConfig, TrainConfig, train};
+use super::config::{Configuration, SearchConfig};
 use super::course::{Run, Work};
 use super::jsonl::{self, JsonLines, Row as SearchRow, TrainRow, Trim};
 use super::progress::Progress;
@@ -55,6 +56,9 @@ impl Selection {
         }
         let claim = folder::claim(folder)?;
         config.can_resume(&SearchConfig::from_file(&stored)?, &stored)?;
+        for row in jsonl::read::<Row>(&file)? {
+            parts::check(&config, folder, &row)?;
+        }
         Trim::plan(&file, |_: &Row| true)?.apply()?; // a torn last line
         folder::write_atomic(&stored, config.to_toml().as_bytes())?;
         Self::assemble(config, folder.to_owned(), claim)
@@ -120,11 +124,7 @@ impl Selection {
             return Ok(true);
         }
         let folder = self.folder.join(&name);
-        let mut config = self.config.clone();
-        config.search.seed = seed;
-        config.select = Default::default();
-        config.select.epochs = self.config.select.epochs;
-        config.run.out = folder.clone();
+        let config = parts::search(&self.config, seed, &folder);
         self.progress.line(&format!("\n{name}: search with seed {seed}"));
         if self.part::<Searching>(config, &folder)? == Outcome::Interrupted {
             return Ok(false);
@@ -157,7 +157,7 @@ impl Selection {
             return Ok(true);
         }
         let (folder, source) = (self.folder.join(name), self.folder.join(source));
-        let config = self.training(&source, &folder);
+        let config = parts::training(&self.config, source.display().to_string(), &folder);
         config.validate()?;
         self.progress.line(&format!("\n{name}: {} epochs from scratch", config.train.epochs));
         if self.part::<Training>(config, &folder)? == Outcome::Interrupted {
@@ -174,49 +174,6 @@ impl Selection {
         let genotype = genotype::read(&folder.join(folder::GENOTYPE_JSON))?.to_string();
         self.note(Row::Cell { name: name.into(), random, genotype, epochs, accuracy, top5 })?;
         Ok(true)
-    }
-
-    /// How a cell is trained: a network of the supernet's size, on the half of the images that trained its weights,
-    /// judged by the other half. Test images are left for the end.
-    fn training(&self, genotype: &Path, out: &Path) -> TrainConfig {
-        let SearchConfig { data, space, search, weights, run, select, .. } = &self.config;
-        let mut config = TrainConfig::default();
-        config.data = train::Data {
-            name: data.name.clone(),
-            dir: data.dir.clone(),
-            image_size: data.image_size,
-            train_images: data.train_images,
-            valid_portion: 1.0 - data.train_portion,
-            crop_padding: data.crop_padding,
-            flip: data.flip,
-            cutout: data.cutout,
-            ..config.data
-        };
-        config.network.genotype = genotype.display().to_string();
-        (config.network.channels, config.network.cells) = (space.channels, space.cells);
-        config.train = train::Train {
-            epochs: select.epochs,
-            batch_size: search.batch_size,
-            seed: search.seed,
-            learning_rate: weights.learning_rate,
-            momentum: weights.momentum,
-            weight_decay: weights.weight_decay,
-            grad_clip: weights.grad_clip,
-            auxiliary_weight: 0.0, // small images leave no room for the head
-            ..config.train
-        };
-        config.run = train::Run {
-            device: run.device.clone(),
-            precision: run.precision.clone(),
-            graph: run.graph,
-            threads: run.threads,
-            out: out.to_owned(),
-            checkpoint_steps: run.checkpoint_steps,
-            quiet: run.quiet,
-            json: run.json,
-            tensorboard: run.tensorboard,
-        };
-        config
     }
 
     /// Writes the chosen cell and the reports, and says what came out.
