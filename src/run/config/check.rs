@@ -2,7 +2,7 @@
 
 use super::SearchConfig;
 use super::key::not_known;
-use crate::data::{IMAGE_SIZES, NAMES, SYNTHETIC_IMAGES, or_download};
+use crate::data::{IMAGE_SIZES, NAMES, SYNTHETIC_IMAGES, or_download, split};
 use crate::error::{Error, Result};
 use crate::space::genotype::CANDIDATES;
 use std::path::Path;
@@ -49,7 +49,7 @@ impl SearchConfig {
                 *SYNTHETIC_IMAGES.start(),
                 *SYNTHETIC_IMAGES.end(),
             )?;
-            let train = (data.train_images as f64 * portion).floor() as usize;
+            let train = split::count(data.train_images, portion);
             let half = train.min(data.train_images - train);
             require(half >= 2, "data.train_portion", || {
                 format!("leaves a half of {half} of {} images, must leave at least 2", data.train_images)
