@@ -110,6 +110,35 @@ fn a_selection_that_was_stopped_anywhere_goes_on() {
 }
 
 #[test]
+fn a_stopped_selection_goes_on_from_wherever_it_lies() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    search_well(dir, &format!("{TINY} {SELECT} --out whole"));
+    let whole = selection(&dir.join("whole"));
+    let flags = format!("{TINY} {SELECT} --out sm");
+    let Some(_) = stopped(dir, &flags, "sm/train-search-2", 2, "-INT") else { return };
+    let copy = |to: &Path| {
+        let copied = Command::new("cp").args(["-r", "sm"]).arg(to).current_dir(dir).status().unwrap();
+        assert!(copied.success());
+    };
+    let (elsewhere, inside) = (dir.join("elsewhere"), dir.join("inside"));
+    fs::create_dir(&elsewhere).unwrap();
+    fs::create_dir(&inside).unwrap();
+    let absolute = dir.join("absolute");
+    let there = format!("--resume {}", absolute.display());
+    for (to, at, flags) in [
+        (dir.join("dotted"), dir, "--resume ./dotted"),
+        (absolute, dir, there.as_str()),
+        (dir.join("above"), elsewhere.as_path(), "--resume ../above"),
+        (inside.join("moved"), inside.as_path(), "--resume moved"),
+    ] {
+        copy(&to);
+        search_well(at, flags);
+        assert_eq!(selection(&to), whole, "{flags}");
+    }
+}
+
+#[test]
 fn an_older_selection_goes_on_where_its_images_are_the_same() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();

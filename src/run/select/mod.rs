@@ -156,8 +156,12 @@ impl Selection {
         if self.is_done(name) {
             return Ok(true);
         }
-        let (folder, source) = (self.folder.join(name), self.folder.join(source));
-        let config = parts::training(&self.config, source.display().to_string(), &folder);
+        let folder = self.folder.join(name);
+        let cells = match is_begun(&folder) {
+            true => parts::cells(&folder)?,
+            false => self.folder.join(source).display().to_string(),
+        };
+        let config = parts::training(&self.config, cells, &folder);
         config.validate()?;
         self.progress.line(&format!("\n{name}: {} epochs from scratch", config.train.epochs));
         if self.part::<Training>(config, &folder)? == Outcome::Interrupted {
@@ -230,9 +234,13 @@ fn train_name(of: &str) -> String {
     format!("train-{of}")
 }
 
+fn is_begun(folder: &Path) -> bool {
+    folder.join(NEWEST).is_file()
+}
+
 /// Whether there is a run in `folder` to go on with; what a kill left before its first checkpoint is taken away.
 fn begun(folder: &Path) -> Result<bool> {
-    if folder.join(NEWEST).is_file() {
+    if is_begun(folder) {
         return Ok(true);
     }
     if folder.exists() {

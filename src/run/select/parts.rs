@@ -62,6 +62,12 @@ pub fn training(whole: &SearchConfig, genotype: String, folder: &Path) -> TrainC
     config
 }
 
+/// What the training that is begun in `folder` calls its cells, which are in its checkpoint: the path that they were read
+/// from, wherever the folder lies by now and whatever way it is named.
+pub fn cells(folder: &Path) -> Result<String> {
+    Ok(TrainConfig::from_file(&folder.join(folder::CONFIG))?.network.genotype)
+}
+
 /// That the part of `row`, which is over, ran with the settings that it would be given now.
 pub fn check(whole: &SearchConfig, folder: &Path, row: &Row) -> Result<()> {
     let folder = folder.join(row.name());
@@ -71,8 +77,7 @@ pub fn check(whole: &SearchConfig, folder: &Path, row: &Row) -> Result<()> {
             search(whole, *seed, &folder).can_resume(&SearchConfig::from_file(&stored)?, &stored)
         }
         Row::Cell { .. } => {
-            let there = TrainConfig::from_file(&stored)?;
-            training(whole, there.network.genotype.clone(), &folder).can_resume(&there, &stored)
+            training(whole, cells(&folder)?, &folder).can_resume(&TrainConfig::from_file(&stored)?, &stored)
         }
     }
 }
