@@ -3,7 +3,7 @@
 use clap::{CommandFactory, Parser};
 use oche::run::cli::{SearchArgs, resolve};
 use oche::run::config::keys::{KEYS, SECTIONS, show};
-use oche::run::config::{Configuration, Order, SearchConfig};
+use oche::run::config::{Configuration, Order, SearchConfig, TrainConfig};
 use oche::space::genotype::CANDIDATES;
 use proptest::prelude::*;
 use std::path::{Path, PathBuf};
@@ -199,6 +199,12 @@ fn a_value_out_of_range_is_one_sentence_with_its_key() {
         (&["--train-portion", "nan"], "data.train_portion: is NaN, must lie"),
         (&["--train-portion", "0.0001"], "data.train_portion: leaves a half of 0 of 4000 images"),
         (&["--data-seed", "many"], "--data-seed: must be a whole number or none, not \"many\""),
+        (&["--data-seed", "9223372036854775808"], "--data-seed: is 9223372036854775808, must be at most"),
+        (&["--seed", "9223372036854775808"], "--seed: is 9223372036854775808, must be at most"),
+        (
+            &["--seed", "9223372036854775806", "--seeds", "3"],
+            "search.seed: is 9223372036854775806, must be at most 9223372036854775805 for select.seeds = 3",
+        ),
         (&["--data-seed", "-1"], "--data-seed: is -1, must not be negative"),
         (&["--train-images", "3"], "data.train_images: is 3, must be from 10"),
         (&["--crop-padding", "32"], "data.crop_padding: is 32, must be less than data.image_size, 32"),
@@ -225,6 +231,26 @@ fn a_value_out_of_range_is_one_sentence_with_its_key() {
         let said = message(flags(given));
         assert!(said.starts_with(expected), "{given:?}: {said}");
     }
+}
+
+#[test]
+fn a_seed_beyond_what_a_file_holds_is_refused() {
+    let most = i64::MAX as u64;
+    let mut config = SearchConfig::default();
+    (config.search.seed, config.data.seed) = (most, Some(most));
+    assert!(config.validate().is_ok());
+    config.data.seed = Some(most + 1);
+    let said = message(config.validate());
+    assert_eq!(said, "data.seed: is 9223372036854775808, must be at most 9223372036854775807");
+    (config.search.seed, config.data.seed) = (most + 1, None);
+    assert!(message(config.validate()).starts_with("search.seed: is 9223372036854775808, must be at most"));
+    let mut config = TrainConfig::default();
+    config.train.seed = most;
+    assert!(config.validate().is_ok());
+    config.train.seed = u64::MAX;
+    assert!(message(config.validate()).starts_with("train.seed: is 18446744073709551615, must be at most"));
+    (config.train.seed, config.data.seed) = (0, Some(u64::MAX));
+    assert!(message(config.validate()).starts_with("data.seed: is 18446744073709551615, must be at most"));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use super::seed;
 use crate::suggest;
+use std::num::{IntErrorKind, ParseIntError};
 use toml::{Table, Value};
 
 /// One setting. Type and default are those of its field in the configuration.
@@ -62,7 +63,9 @@ impl Key {
     pub fn parse(&self, text: &str) -> Result<Value, String> {
         let wrong = |default| format!("must be {}, not \"{text}\"", kind(default));
         let value = match self.default() {
-            d @ Value::Integer(_) => text.parse().map(Value::Integer).map_err(|_| wrong(d))?,
+            d @ Value::Integer(_) => {
+                Value::Integer(integer(text).map_err(|large| large.unwrap_or_else(|| wrong(d)))?)
+            }
             d @ Value::Float(_) => text.parse().map(Value::Float).map_err(|_| wrong(d))?,
             d @ Value::Boolean(_) => text.parse().map(Value::Boolean).map_err(|_| wrong(d))?,
             Value::Array(_) => {
@@ -84,12 +87,22 @@ pub fn show(value: &Value) -> String {
     }
 }
 
+/// A whole number; else what is wrong if it is one, but larger than TOML can hold.
+fn integer(text: &str) -> Result<i64, Option<String>> {
+    text.parse().map_err(|e: ParseIntError| match e.kind() {
+        IntErrorKind::PosOverflow => Some(format!("is {text}, must be at most {}", i64::MAX)),
+        _ => None,
+    })
+}
+
 /// A seed, as text too, or the word for none.
 fn seed_or_none(value: Value) -> Result<Value, String> {
     let wrong = |what: &str| format!("must be a whole number or {}, not {what}", seed::NONE);
-    let number: i64 = match value {
+    let number = match value {
         Value::String(word) if word == seed::NONE => return Ok(Value::String(word)),
-        Value::String(text) => text.parse().map_err(|_| wrong(&format!("\"{text}\"")))?,
+        Value::String(text) => {
+            integer(&text).map_err(|large| large.unwrap_or_else(|| wrong(&format!("\"{text}\""))))?
+        }
         Value::Integer(number) => number,
         other => return Err(wrong(kind(&other))),
     };
