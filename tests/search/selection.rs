@@ -167,6 +167,27 @@ fn an_older_selection_goes_on_where_its_images_are_the_same() {
 }
 
 #[test]
+fn epochs_of_trainings_are_fixed_once_one_has_begun() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    fs::write(dir.join("base.toml"), search_well(dir, &format!("{TINY} --epochs 1 --print-config")).out)
+        .unwrap();
+    search_well(dir, "--config base.toml --seeds 2 --out s2");
+    let flags = "--resume s2 --select --select-epochs 40 --random-cells 0";
+    let begun = stopped(dir, flags, "s2/train-search-2", 2, "-INT");
+    if begun.is_some() {
+        assert!(selection(&dir.join("s2")).iter().all(|row| row["kind"] == "search"));
+    }
+    mistake(dir, "--resume s2 --select-epochs 1", &["is 40 there and 1 here", "go on with 40"]);
+    search_well(dir, "--config base.toml --seeds 2 --out s3");
+    search_well(dir, "--resume s3 --select --select-epochs 1 --random-cells 0");
+    assert!(selection(&dir.join("s3")).iter().skip(2).all(|row| row["epochs"] == 1));
+    // a search of its own has nothing to do with it
+    search_well(dir, &format!("{TINY} --epochs 1 --out one"));
+    search_well(dir, "--resume one --select-epochs 7");
+}
+
+#[test]
 fn searches_alone_do_not_choose() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
@@ -175,7 +196,11 @@ fn searches_alone_do_not_choose() {
     // the cells may be trained later, and there may be more of them
     let said = search_well(dir, "--resume all --seeds 3 --select --random-cells 1 --select-epochs 5").out;
     assert!(said.contains("search with seed 4") && !said.contains("search with seed 3"), "{said}");
-    mistake(dir, "--resume all --select-epochs 6", &["select.epochs is 5 there and 6 here"]);
+    mistake(
+        dir,
+        "--resume all --select-epochs 6",
+        &["select.epochs: is 5 there and 6 here", "once a cell is trained"],
+    );
     mistake(dir, "--out x --seeds 0", &["seeds", "1 to 1000"]);
     search_well(dir, &format!("{TINY} --epochs 1 --out one"));
     mistake(dir, "--resume one --seeds 3", &["--resume", "folder of one search"]);

@@ -77,7 +77,7 @@ pub const KEYS: &[Key] = &[
     key("alpha.init_scale", "alpha-init-scale", "STD", "Standard deviation of the initial architecture parameters", PUBLISHED),
     free("select.seeds", "seeds", "N", "Searches to run, with seeds from --seed on, in folders of their own", "Oche; published: 4"),
     free("select.select", "select", "BOOL", "Train each cell found for a short time, and as many drawn at random, and keep the best found one", "DARTS paper, section 3.1"),
-    key("select.epochs", "select-epochs", "N", "With --select: epochs of these trainings, in a network of the supernet's size", "Oche, small enough for a first run; published: 100"),
+    free("select.epochs", "select-epochs", "N", "With --select: epochs of these trainings, in a network of the supernet's size; fixed once one has begun", "Oche, small enough for a first run; published: 100"),
     free("select.random_cells", "random-cells", "N", "With --select: cells drawn at random from the same space, two or more for a deviation, 0 for none", "arXiv 1902.07638"),
     free("run.device", "device", "DEVICE", "Where to compute: cpu, cuda[:N], or auto for the first CUDA device that works, else the cpu", OCHE),
     key("run.precision", "precision", "f32|bf16", "bf16: images between operations on a CUDA device; on a CPU that has AVX-512 BF16 what cells keep for the backward and what their convolutions multiply. Sums, weights and optimisers are always f32", OCHE),

@@ -55,9 +55,11 @@ impl Selection {
             return Err(Error::config("--resume", what));
         }
         let claim = folder::claim(folder)?;
-        config.can_resume(&SearchConfig::from_file(&stored)?, &stored)?;
-        for row in jsonl::read::<Row>(&file)? {
-            parts::check(&config, folder, &row)?;
+        let (there, done) = (SearchConfig::from_file(&stored)?, jsonl::read::<Row>(&file)?);
+        config.can_resume(&there, &stored)?;
+        check_epochs([&there, &config], folder, &done)?;
+        for row in &done {
+            parts::check(&config, folder, row)?;
         }
         Trim::plan(&file, |_: &Row| true)?.apply()?; // a torn last line
         folder::write_atomic(&stored, config.to_toml().as_bytes())?;
@@ -232,6 +234,26 @@ fn search_name(seed: u64) -> String {
 
 fn train_name(of: &str) -> String {
     format!("train-{of}")
+}
+
+/// That the number of epochs of trainings, there and here, is one once a training has begun in `folder`.
+fn check_epochs(configs: [&SearchConfig; 2], folder: &Path, done: &[Row]) -> Result<()> {
+    let [there, here] = configs.map(|config| config.select.epochs);
+    if there == here || !trains(folder, done)? {
+        return Ok(());
+    }
+    let what = format!(
+        "is {there} there and {here} here, and cannot change once a cell is trained; go on with {there} or start a new run"
+    );
+    Err(Error::config("select.epochs", what))
+}
+
+/// Whether the training of a cell has begun.
+fn trains(folder: &Path, done: &[Row]) -> Result<bool> {
+    let is_training = |name: &str| name.starts_with(&train_name(""));
+    let mut parts = folder.read_dir().map_err(Error::io("read", folder))?.flatten();
+    Ok(done.iter().any(|row| matches!(row, Row::Cell { .. }))
+        || parts.any(|part| is_training(&part.file_name().to_string_lossy()) && is_begun(&part.path())))
 }
 
 fn is_begun(folder: &Path) -> bool {

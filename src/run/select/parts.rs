@@ -13,7 +13,6 @@ pub fn search(whole: &SearchConfig, seed: u64, folder: &Path) -> SearchConfig {
     config.data.seed = Some(whole.data_seed());
     config.search.seed = seed;
     config.select = Default::default();
-    config.select.epochs = whole.select.epochs;
     config.run.out = folder.to_owned();
     config
 }
