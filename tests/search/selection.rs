@@ -203,5 +203,12 @@ fn searches_alone_do_not_choose() {
     );
     mistake(dir, "--out x --seeds 0", &["seeds", "1 to 1000"]);
     search_well(dir, &format!("{TINY} --epochs 1 --out one"));
-    mistake(dir, "--resume one --seeds 3", &["--resume", "folder of one search"]);
+    mistake(
+        dir,
+        "--resume one --seeds 3",
+        &["--resume", "folder of one search", "leave --seeds and --select out"],
+    );
+    fs::remove_file(dir.join("all/selection.jsonl")).unwrap();
+    let said = mistake(dir, "--resume all", &["--resume", "several searches", "selection.jsonl is missing"]);
+    assert!(!said.contains("--seeds"), "{said}");
 }

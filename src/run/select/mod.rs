@@ -48,11 +48,7 @@ impl Selection {
     pub fn resume(config: SearchConfig, folder: &Path) -> Result<Self> {
         let (stored, file) = (folder.join(folder::CONFIG), folder.join(folder::SELECTION));
         if !file.is_file() {
-            let what = format!(
-                "{} is the folder of one search; leave --seeds and --select out to go on with it, or start a new run",
-                folder.display()
-            );
-            return Err(Error::config("--resume", what));
+            return Err(no_rows(folder));
         }
         let claim = folder::claim(folder)?;
         let (there, done) = (SearchConfig::from_file(&stored)?, jsonl::read::<Row>(&file)?);
@@ -234,6 +230,22 @@ fn search_name(seed: u64) -> String {
 
 fn train_name(of: &str) -> String {
     format!("train-{of}")
+}
+
+/// For a folder without rows: of one search, or of several that has lost them.
+fn no_rows(folder: &Path) -> Error {
+    let shown = folder.display();
+    let several =
+        SearchConfig::from_file(&folder.join(folder::CONFIG)).is_ok_and(|there| there.is_selection());
+    let what = if several {
+        let file = folder::SELECTION;
+        format!("{shown} is of several searches, but its {file} is missing; put that back or start a new run")
+    } else {
+        format!(
+            "{shown} is the folder of one search; leave --seeds and --select out to go on with it, or start a new run"
+        )
+    };
+    Error::config("--resume", what)
 }
 
 /// That the number of epochs of trainings, there and here, is one once a training has begun in `folder`.
