@@ -90,6 +90,31 @@ fn the_best_of_several_cells_is_kept_and_set_beside_chance() {
 }
 
 #[test]
+fn the_last_object_of_json_has_the_chosen_cell() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let objects = |flags: &str| -> Vec<Value> {
+        let said = search(dir, &format!("{flags} --json --quiet"));
+        assert_eq!(said.code, Some(0), "{}", said.err);
+        said.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let results = |all: &[Value]| all.iter().filter(|object| object["kind"] == "result").count();
+    let all = objects(&format!("{TINY} --seeds 2 --epochs 1 --out all"));
+    let last = all.last().unwrap();
+    assert_eq!((&last["kind"], &last["best"], results(&all)), (&"selection".into(), &Value::Null, 2));
+    let all = objects("--resume all --select --select-epochs 1 --random-cells 1");
+    let last = all.last().unwrap();
+    assert_eq!(results(&all), 3);
+    assert_eq!(last["rows"].as_array().unwrap(), &selection(&dir.join("all")));
+    let best =
+        last["rows"].as_array().unwrap().iter().find(|row| row["name"] == last["best"]["name"]).unwrap();
+    for key in ["accuracy", "genotype"] {
+        assert_eq!(best[key], last["best"][key], "{key}");
+    }
+    assert_eq!(best["random"], false);
+}
+
+#[test]
 fn a_selection_that_was_stopped_anywhere_goes_on() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();

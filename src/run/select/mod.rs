@@ -21,7 +21,7 @@ use super::{folder, report, result};
 use crate::error::{Error, Result};
 use crate::space::genotype::{self, Genotype};
 use crate::space::random;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -180,13 +180,14 @@ impl Selection {
 
     /// Writes the chosen cell and the reports, and says what came out.
     fn conclude(self) -> Result<Outcome> {
-        let mut lines = vec![String::new()];
+        let (mut lines, mut best) = (vec![String::new()], Value::Null);
         if let Some(all) = Comparison::of(&self.done) {
             lines.extend(all.lines());
-            if let Some((name, _)) = all.best() {
+            if let Some((name, accuracy)) = all.best() {
                 let cell: Genotype = genotype::read(&self.folder.join(name).join(folder::GENOTYPE_JSON))?;
                 result::write_cells(&self.folder, &cell)?;
                 lines.extend([String::new(), cell.to_string()]);
+                best = json!({ "name": name, "accuracy": accuracy, "genotype": cell.to_string() });
             }
         } else {
             let accuracies: Vec<f64> = self.done.iter().filter_map(searched).collect();
@@ -197,7 +198,7 @@ impl Selection {
         }
         let report = report::write_selection(&self.folder)?;
         lines.extend([String::new(), format!("report    {}", report.display())]);
-        let json = json!({ "kind": "selection", "folder": self.folder, "rows": self.done });
+        let json = json!({ "kind": "selection", "folder": self.folder, "rows": self.done, "best": best });
         self.progress.result(&(lines.join("\n") + "\n"), &json)?;
         Ok(Outcome::Finished)
     }
