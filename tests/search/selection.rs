@@ -27,12 +27,14 @@ fn halves(part: &Path) -> Halves {
         |half: &[usize]| half.iter().copied().collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>();
     if part.join("alphas.jsonl").exists() {
         let mut config = SearchConfig::from_file(&stored).unwrap();
+        config.run.device = "cpu".into();
         let (search, _) = Searching::open(&mut config, None).unwrap();
         let feed = search.feed();
         let batch = loader::batch(&feed.images, &in_order(&feed.halves.1), None, DType::F32).unwrap();
         ([set(&feed.halves.0), set(&feed.halves.1)], batch.images.to_f64())
     } else {
         let mut config = TrainConfig::from_file(&stored).unwrap();
+        config.run.device = "cpu".into();
         config.network.genotype = part.display().to_string(); // wherever the test runs
         let (training, _) = Training::open(&mut config, None).unwrap();
         let data = training.data();
