@@ -3,7 +3,7 @@
 use clap::{CommandFactory, Parser};
 use oche::run::cli::{SearchArgs, resolve};
 use oche::run::config::keys::{KEYS, SECTIONS, show};
-use oche::run::config::{Configuration, Order, SearchConfig};
+use oche::run::config::{Configuration, Order, SearchConfig, TrainConfig};
 use oche::space::genotype::CANDIDATES;
 use proptest::prelude::*;
 use std::path::{Path, PathBuf};
@@ -35,6 +35,22 @@ fn flags_win_over_the_file_and_the_file_over_the_defaults() {
     assert_eq!(config.weights.momentum, 0.);
     assert_eq!(config.space.candidates, ["none", "skip_connect"]);
     assert_eq!(flags(&[]).unwrap(), SearchConfig::default());
+}
+
+#[test]
+fn images_have_the_seed_of_the_run_unless_they_have_their_own() {
+    let seed = |given: &[&str]| flags(given).unwrap().data_seed();
+    assert_eq!([seed(&[]), seed(&["--seed", "7"]), seed(&["--seed", "7", "--data-seed", "5"])], [2, 7, 5]);
+    assert_eq!(seed(&["--seed", "7", "--data-seed", "none"]), 7);
+    let (_dir, path) = file("[data]\nseed = 5\n");
+    assert_eq!(seed(&["--config", path.to_str().unwrap()]), 5);
+    // what is meant decides, not how it is written
+    let (none, two) = (flags(&[]).unwrap(), flags(&["--data-seed", "2"]).unwrap());
+    assert!(none.can_resume(&two, &path).is_ok() && two.can_resume(&none, &path).is_ok());
+    let said = message(flags(&["--data-seed", "3"]).unwrap().can_resume(&none, &path));
+    assert!(said.contains("data.seed is none there and 3 here;"), "{said}");
+    let said = message(flags(&["--seed", "3"]).unwrap().can_resume(&none, &path));
+    assert!(said.contains("search.seed is 2 there and 3 here;") && !said.contains("data.seed"), "{said}");
 }
 
 #[test]
@@ -134,6 +150,7 @@ fn a_mistake_in_the_file_is_one_sentence_with_its_line() {
             "[space]\ncandidates = [\"none\", 3]\n",
             "line 2: space.candidates must be a list of names in quotes",
         ),
+        ("[data]\nseed = 1.5\n", "line 2: data.seed must be a whole number or none, not a number"),
         ("[data]\nflip = 1\n", "line 2: data.flip must be true or false, not a whole number"),
         ("[data]\nflip = 2020-01-01\n", "line 2: data.flip must be true or false, not a date"),
         ("[search]\norder = \"frist\"\n", "line 2: search.order \"frist\" is not known; did you mean first?"),
@@ -181,6 +198,14 @@ fn a_value_out_of_range_is_one_sentence_with_its_key() {
         (&["--train-portion", "1"], "data.train_portion: is 1, must lie between 0 and 1"),
         (&["--train-portion", "nan"], "data.train_portion: is NaN, must lie"),
         (&["--train-portion", "0.0001"], "data.train_portion: leaves a half of 0 of 4000 images"),
+        (&["--data-seed", "many"], "--data-seed: must be a whole number or none, not \"many\""),
+        (&["--data-seed", "9223372036854775808"], "--data-seed: is 9223372036854775808, must be at most"),
+        (&["--seed", "9223372036854775808"], "--seed: is 9223372036854775808, must be at most"),
+        (
+            &["--seed", "9223372036854775806", "--seeds", "3"],
+            "search.seed: is 9223372036854775806, must be at most 9223372036854775805 for select.seeds = 3",
+        ),
+        (&["--data-seed", "-1"], "--data-seed: is -1, must not be negative"),
         (&["--train-images", "3"], "data.train_images: is 3, must be from 10"),
         (&["--crop-padding", "32"], "data.crop_padding: is 32, must be less than data.image_size, 32"),
         (&["--cutout", "33"], "data.cutout: is 33, must not exceed data.image_size, 32"),
@@ -206,6 +231,26 @@ fn a_value_out_of_range_is_one_sentence_with_its_key() {
         let said = message(flags(given));
         assert!(said.starts_with(expected), "{given:?}: {said}");
     }
+}
+
+#[test]
+fn a_seed_beyond_what_a_file_holds_is_refused() {
+    let most = i64::MAX as u64;
+    let mut config = SearchConfig::default();
+    (config.search.seed, config.data.seed) = (most, Some(most));
+    assert!(config.validate().is_ok());
+    config.data.seed = Some(most + 1);
+    let said = message(config.validate());
+    assert_eq!(said, "data.seed: is 9223372036854775808, must be at most 9223372036854775807");
+    (config.search.seed, config.data.seed) = (most + 1, None);
+    assert!(message(config.validate()).starts_with("search.seed: is 9223372036854775808, must be at most"));
+    let mut config = TrainConfig::default();
+    config.train.seed = most;
+    assert!(config.validate().is_ok());
+    config.train.seed = u64::MAX;
+    assert!(message(config.validate()).starts_with("train.seed: is 18446744073709551615, must be at most"));
+    (config.train.seed, config.data.seed) = (0, Some(u64::MAX));
+    assert!(message(config.validate()).starts_with("data.seed: is 18446744073709551615, must be at most"));
 }
 
 #[test]
@@ -241,6 +286,7 @@ proptest! {
         config.space.candidates = CANDIDATES[..count].iter().rev().map(|name| name.to_string()).collect();
         config.search.order = [Order::First, Order::Second, Order::Exact][order];
         config.search.seed = seed;
+        config.data.seed = (seed % 2 == 0).then_some(seed / 2);
         (config.weights.learning_rate, config.weights.momentum) = (reals[1], reals[2].trunc());
         (config.alpha.epsilon, config.alpha.weight_decay) = (1. / reals[3], -reals[4]);
         let (_dir, path) = file(&config.to_toml());

@@ -130,7 +130,9 @@ impl<W: Work> Run<W> {
         let (checkpoint, warning) = Checkpoint::load(folder)?;
         let file = folder.join(NEWEST);
         let source = Source { checkpoint: &checkpoint, path: &file };
-        config.can_resume(&config.with_fixed(&source.settings()?, &file)?, &file)?;
+        // a setting that an older version did not store was at its default
+        let stored = W::Config::default().with_fixed(&source.settings()?, &file)?;
+        config.can_resume(&stored, &file)?;
         let (work, device) = W::open(&mut config, Some(source))?;
         let trims = work.trims(folder)?;
         // everything is checked: from here on files change

@@ -35,6 +35,7 @@ pub fn heading(
         true => String::new(),
         false => format!(", weights from {}", s.weights.display()),
     };
+    let data_seed = config.data.seed.map_or(String::new(), |seed| format!(", data seed {seed}"));
     Ok(vec![
         format!("device    {device}"),
         format!(
@@ -58,7 +59,10 @@ pub fn heading(
             if unfused.is_empty() { unfused } else { format!("; not fused, for {unfused}") },
         ),
         format!("memory    {}", memory::planned(config, searcher, images)?),
-        format!("search    {order}, {} epochs, batch {}, seed {}{from}", s.epochs, s.batch_size, s.seed),
+        format!(
+            "search    {order}, {} epochs, batch {}, seed {}{data_seed}{from}",
+            s.epochs, s.batch_size, s.seed
+        ),
         format!("folder    {}", folder.display()),
     ])
 }

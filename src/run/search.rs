@@ -219,6 +219,13 @@ impl Work for Searching {
     }
 }
 
+impl Searching {
+    /// The images, and which half of them is for what.
+    pub fn feed(&self) -> &Feed {
+        &self.feed
+    }
+}
+
 /// Data and a search at its start, in the host's memory, that fits into what `device` may take.
 fn build(config: &SearchConfig, device: &Device) -> Result<(ImageSet, Searcher)> {
     let d = &config.data;
@@ -226,7 +233,7 @@ fn build(config: &SearchConfig, device: &Device) -> Result<(ImageSet, Searcher)>
         name: d.name.clone(),
         dir: (!d.dir.as_os_str().is_empty()).then(|| d.dir.clone()),
         image_size: (d.image_size > 0).then_some(d.image_size),
-        seed: config.search.seed,
+        seed: config.data_seed(),
         train_images: (d.name == "synthetic").then_some(d.train_images),
     })?
     .train;
@@ -300,6 +307,7 @@ fn draws(config: &SearchConfig, device: &Device) -> Draws {
         train_portion: d.train_portion,
         batch_size: config.search.batch_size,
         seed: config.search.seed,
+        data_seed: config.data_seed(),
         augment: Augment { crop_padding: d.crop_padding, flip: d.flip, cutout },
         precision: stored_on(config.precision(), device),
     }

@@ -236,6 +236,13 @@ impl Work for Training {
     }
 }
 
+impl Training {
+    /// The images, and which of them train and test.
+    pub fn data(&self) -> &TrainData {
+        &self.data
+    }
+}
+
 /// Steps of an epoch of `images` images; a last batch of one image, which has no variance, is left out.
 fn steps(images: usize, batch: usize) -> usize {
     images / batch + usize::from(images % batch > 1)

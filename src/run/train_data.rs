@@ -160,7 +160,7 @@ fn request(config: &TrainConfig) -> Request {
         name: d.name.clone(),
         dir: (!d.dir.as_os_str().is_empty()).then(|| d.dir.clone()),
         image_size: (d.image_size > 0).then_some(d.image_size),
-        seed: config.train.seed,
+        seed: config.data_seed(),
         train_images: (d.name == "synthetic").then_some(d.train_images),
     }
 }
@@ -169,7 +169,7 @@ fn request(config: &TrainConfig) -> Request {
 fn halves(config: &TrainConfig, [count, tests]: [usize; 2]) -> Result<(Vec<usize>, Vec<usize>)> {
     let portion = config.data.valid_portion;
     let (train, test) = match (portion > 0.0, tests) {
-        (true, _) => split::split(count, 1.0 - portion, config.train.seed),
+        (true, _) => split::split(count, 1.0 - portion, config.data_seed()),
         (false, 0) => {
             let what = "is 0, but this data set has no test images; hold a part of the training images back, such as 0.1";
             return Err(Error::config("data.valid_portion", what));

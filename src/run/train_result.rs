@@ -58,6 +58,9 @@ fn settings(config: &TrainConfig) -> String {
         "{} epochs, batch {}, learning rate {} by {}, seed {}",
         train.epochs, train.batch_size, train.learning_rate, train.schedule, train.seed
     );
+    if let Some(seed) = data.seed {
+        all += &format!(", data seed {seed}");
+    }
     for (on, what) in [
         (weights != Path::new(""), format!("weights from {}", weights.display())),
         (train.warmup_epochs > 0, format!("warm-up of {} epochs", train.warmup_epochs)),

@@ -15,6 +15,8 @@ pub struct Draws {
     pub train_portion: f64,
     pub batch_size: usize,
     pub seed: u64,
+    /// Of the split.
+    pub data_seed: u64,
     pub augment: Augment,
     /// What images are stored as on a CUDA device, `F32` or `BF16`.
     pub precision: DType,
@@ -35,7 +37,7 @@ impl Feed {
     /// Splits `images`, and copies them to `device` if it is not the CPU.
     pub fn new(images: ImageSet, draws: Draws, device: &Device) -> Result<Self> {
         let resident = device.cuda().map(|_| Resident::new(&images, device, draws.batch_size)).transpose()?;
-        let halves = split::split(images.len(), draws.train_portion, draws.seed);
+        let halves = split::split(images.len(), draws.train_portion, draws.data_seed);
         Ok(Self { images, halves, resident, draws })
     }
 

@@ -3,8 +3,8 @@
 use super::bilevel::Order;
 use super::feed::{Draws, Feed};
 use super::step::{Hyper, Searcher, finite};
-use crate::data::ImageSet;
 use crate::data::augment::Augment;
+use crate::data::{ImageSet, split};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::nn::cosine;
@@ -71,7 +71,7 @@ impl Settings {
         if self.augment.cutout.is_some_and(|side| side > h.min(w)) {
             return refuse("augment.cutout", format!("must not exceed the images' {h} x {w} pixels"));
         }
-        let train = (self.train_portion * images.len() as f64) as usize;
+        let train = split::count(images.len(), self.train_portion);
         match train >= 2 && images.len() - train.min(images.len()) >= 2 {
             true => Ok(()),
             false => {
@@ -152,6 +152,7 @@ impl Search {
             train_portion: settings.train_portion,
             batch_size: settings.batch_size,
             seed: settings.seed,
+            data_seed: settings.seed,
             augment: settings.augment.clone(),
             precision: DType::F32,
         };

@@ -2,12 +2,14 @@
 
 use super::SearchConfig;
 use super::key::not_known;
-use crate::data::{IMAGE_SIZES, NAMES, SYNTHETIC_IMAGES, or_download};
+use crate::data::{IMAGE_SIZES, NAMES, SYNTHETIC_IMAGES, or_download, split};
 use crate::error::{Error, Result};
 use crate::space::genotype::CANDIDATES;
 use std::path::Path;
 
 const SPACES: [&str; 1] = ["darts-cnn"];
+/// What a whole number of TOML can be.
+const MOST_SEED: u64 = i64::MAX as u64;
 
 impl SearchConfig {
     pub(super) fn check(&self) -> Result<()> {
@@ -38,6 +40,7 @@ impl SearchConfig {
             (0, _) => self.check_augmentation(32)?,
             _ => self.check_augmentation(size)?,
         }
+        check_seed("data.seed", data.seed.unwrap_or_default())?;
         let portion = data.train_portion;
         require(portion > 0. && portion < 1., "data.train_portion", || {
             format!("is {portion}, must lie between 0 and 1, both excluded")
@@ -49,7 +52,7 @@ impl SearchConfig {
                 *SYNTHETIC_IMAGES.start(),
                 *SYNTHETIC_IMAGES.end(),
             )?;
-            let train = (data.train_images as f64 * portion).floor() as usize;
+            let train = split::count(data.train_images, portion);
             let half = train.min(data.train_images - train);
             require(half >= 2, "data.train_portion", || {
                 format!("leaves a half of {half} of {} images, must leave at least 2", data.train_images)
@@ -104,10 +107,15 @@ impl SearchConfig {
 
     fn check_search(&self) -> Result<()> {
         let search = &self.search;
+        check_seed("search.seed", search.seed)?;
         within("search.epochs", search.epochs, 1, 1_000_000)?;
         within("search.batch_size", search.batch_size, 2, 1 << 20)?;
         positive("search.finite_difference_radius", search.finite_difference_radius)?;
         within("select.seeds", self.select.seeds, 1, 1000)?;
+        let last = MOST_SEED - (self.select.seeds as u64 - 1);
+        require(search.seed <= last, "search.seed", || {
+            format!("is {}, must be at most {last} for select.seeds = {}", search.seed, self.select.seeds)
+        })?;
         within("select.epochs", self.select.epochs, 1, 1_000_000)?;
         within("select.random_cells", self.select.random_cells, 0, 1000)?;
         within("run.threads", self.run.threads, 0, 4096)
@@ -144,6 +152,11 @@ pub(super) fn check_source(name: &str, dir: &Path) -> Result<bool> {
         "is set, but the data set is synthetic, which has no files; name the data set with --data".into()
     })?;
     Ok(synthetic)
+}
+
+/// A seed that the file and checkpoints can hold.
+pub(super) fn check_seed(key: &str, seed: u64) -> Result<()> {
+    require(seed <= MOST_SEED, key, || format!("is {seed}, must be at most {MOST_SEED}"))
 }
 
 pub(super) fn require(holds: bool, key: &str, what: impl FnOnce() -> String) -> Result<()> {

@@ -1,6 +1,8 @@
 //! A setting: its key, its flag, its help, and the values that it takes.
 
+use super::seed;
 use crate::suggest;
+use std::num::{IntErrorKind, ParseIntError};
 use toml::{Table, Value};
 
 /// One setting. Type and default are those of its field in the configuration.
@@ -42,6 +44,7 @@ impl Key {
     pub fn accept(&self, value: Value) -> Result<Value, String> {
         match (self.default(), value) {
             (Value::Integer(_), Value::Integer(n)) if n < 0 => Err(format!("is {n}, must not be negative")),
+            (_, value) if self.path == "data.seed" => seed_or_none(value),
             (Value::Float(_), Value::Integer(n)) => Ok(Value::Float(n as f64)),
             (Value::Array(_), Value::Array(list)) if list.iter().any(|v| !v.is_str()) => {
                 Err("must be a list of names in quotes".into())
@@ -60,7 +63,9 @@ impl Key {
     pub fn parse(&self, text: &str) -> Result<Value, String> {
         let wrong = |default| format!("must be {}, not \"{text}\"", kind(default));
         let value = match self.default() {
-            d @ Value::Integer(_) => text.parse().map(Value::Integer).map_err(|_| wrong(d))?,
+            d @ Value::Integer(_) => {
+                Value::Integer(integer(text).map_err(|large| large.unwrap_or_else(|| wrong(d)))?)
+            }
             d @ Value::Float(_) => text.parse().map(Value::Float).map_err(|_| wrong(d))?,
             d @ Value::Boolean(_) => text.parse().map(Value::Boolean).map_err(|_| wrong(d))?,
             Value::Array(_) => {
@@ -80,6 +85,28 @@ pub fn show(value: &Value) -> String {
         Value::Array(list) => list.iter().map(show).collect::<Vec<_>>().join(","),
         other => other.to_string(),
     }
+}
+
+/// A whole number; else what is wrong if it is one, but larger than TOML can hold.
+fn integer(text: &str) -> Result<i64, Option<String>> {
+    text.parse().map_err(|e: ParseIntError| match e.kind() {
+        IntErrorKind::PosOverflow => Some(format!("is {text}, must be at most {}", i64::MAX)),
+        _ => None,
+    })
+}
+
+/// A seed, as text too, or the word for none.
+fn seed_or_none(value: Value) -> Result<Value, String> {
+    let wrong = |what: &str| format!("must be a whole number or {}, not {what}", seed::NONE);
+    let number = match value {
+        Value::String(word) if word == seed::NONE => return Ok(Value::String(word)),
+        Value::String(text) => {
+            integer(&text).map_err(|large| large.unwrap_or_else(|| wrong(&format!("\"{text}\""))))?
+        }
+        Value::Integer(number) => number,
+        other => return Err(wrong(kind(&other))),
+    };
+    if number < 0 { Err(format!("is {number}, must not be negative")) } else { Ok(Value::Integer(number)) }
 }
 
 fn kind(value: &Value) -> &'static str {

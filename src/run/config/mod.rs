@@ -5,6 +5,7 @@ pub(super) mod file;
 mod key;
 pub mod keys;
 mod schema;
+mod seed;
 pub mod train;
 mod train_check;
 pub mod train_keys;
@@ -43,6 +44,8 @@ pub struct Data {
     pub image_size: usize,
     pub train_images: usize,
     pub train_portion: f64,
+    #[serde(with = "seed")]
+    pub seed: Option<u64>,
     pub crop_padding: usize,
     pub flip: bool,
     pub cutout: usize,
@@ -125,6 +128,7 @@ impl Default for Data {
             image_size: 0,
             train_images: 4000,
             train_portion: 0.5,
+            seed: None,
             crop_padding: 4,
             flip: true,
             cutout: 0,
@@ -204,12 +208,21 @@ impl Configuration for SearchConfig {
     fn validate(&self) -> Result<()> {
         self.check()
     }
+    fn resolved(&self) -> Self {
+        let mut all = self.clone();
+        all.data.seed = Some(self.data_seed());
+        all
+    }
 }
 
 impl SearchConfig {
     /// Whether more than one search is asked for, or what comes after it.
     pub fn is_selection(&self) -> bool {
         self.select.seeds > 1 || self.select.select
+    }
+    /// Seed of the drawn images and of the split into halves.
+    pub fn data_seed(&self) -> u64 {
+        self.data.seed.unwrap_or(self.search.seed)
     }
     /// Bytes that the process may take, if `run.memory_budget` says so.
     pub fn memory_budget(&self) -> Result<Option<usize>> {

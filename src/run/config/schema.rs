@@ -25,6 +25,8 @@ pub trait Configuration: Clone + Default + Serialize + DeserializeOwned + 'stati
 
     /// The first setting that is out of range or contradicts another, as [`Error::Config`].
     fn validate(&self) -> Result<()>;
+    /// The same settings, each that stands for another one replaced by it.
+    fn resolved(&self) -> Self;
     /// The settings in the file at `path` over the defaults. Fails with [`Error::ConfigFile`] and the line on an
     /// unknown key or a wrong type; ranges are the business of [`Self::validate`].
     fn from_file(path: &Path) -> Result<Self> {
@@ -86,8 +88,9 @@ pub trait Configuration: Clone + Default + Serialize + DeserializeOwned + 'stati
     /// Whether a run with these settings goes on bit for bit from the `checkpoint` written with `stored`.
     fn can_resume(&self, stored: &Self, checkpoint: &Path) -> Result<()> {
         let fixed = |path: &str| Self::KEYS.iter().any(|key| key.path == path && !key.may_change);
+        let meant = self.resolved().differences(&stored.resolved());
         let differing: Vec<String> = (self.differences(stored).into_iter())
-            .filter(|(path, ..)| fixed(path))
+            .filter(|(path, ..)| fixed(path) && meant.iter().any(|(other, ..)| other == path))
             .map(|(path, here, there)| format!("{path} is {there} there and {here} here"))
             .collect();
         if differing.is_empty() {

@@ -2,6 +2,7 @@
 
 use super::key::Key;
 use super::schema::{Configuration, Section};
+use super::seed;
 use super::train_keys::{KEYS, SECTIONS};
 use crate::error::{Error, Result};
 use crate::run::device::Wanted;
@@ -28,6 +29,8 @@ pub struct Data {
     pub image_size: usize,
     pub train_images: usize,
     pub valid_portion: f64,
+    #[serde(with = "seed")]
+    pub seed: Option<u64>,
     pub augment: String,
     pub crop_padding: usize,
     pub crop_area: f64,
@@ -90,6 +93,7 @@ impl Default for Data {
             image_size: 0,
             train_images: 4000,
             valid_portion: 0.0,
+            seed: None,
             augment: "cifar".into(),
             crop_padding: 4,
             crop_area: 0.08,
@@ -152,6 +156,11 @@ impl Configuration for TrainConfig {
     fn validate(&self) -> Result<()> {
         self.check()
     }
+    fn resolved(&self) -> Self {
+        let mut all = self.clone();
+        all.data.seed = Some(self.data_seed());
+        all
+    }
 }
 
 impl TrainConfig {
@@ -178,6 +187,10 @@ impl TrainConfig {
             ..config.train
         };
         config
+    }
+    /// Seed of the drawn images and of the choice of those that are held back.
+    pub fn data_seed(&self) -> u64 {
+        self.data.seed.unwrap_or(self.train.seed)
     }
     /// Which of the two published networks.
     pub fn kind(&self) -> Macro {

@@ -1,7 +1,7 @@
 //! Ranges of the settings of a training: one sentence a problem, naming the key.
 
 use super::TrainConfig;
-use super::check::{check_source, fraction, not_negative, one_of, positive, require, within};
+use super::check::{check_seed, check_source, fraction, not_negative, one_of, positive, require, within};
 use crate::data::{IMAGE_SIZES, SYNTHETIC_IMAGES};
 use crate::error::Result;
 use crate::space::network::NetworkConfig;
@@ -32,6 +32,7 @@ impl TrainConfig {
             within("data.image_size", data.image_size, *IMAGE_SIZES.start(), *IMAGE_SIZES.end())?;
         }
         fraction("data.valid_portion", data.valid_portion)?;
+        check_seed("data.seed", data.seed.unwrap_or_default())?;
         self.check_augmentation()?;
         if synthetic {
             let (least, most) = (*SYNTHETIC_IMAGES.start(), *SYNTHETIC_IMAGES.end());
@@ -79,6 +80,7 @@ impl TrainConfig {
 
     fn check_training(&self) -> Result<()> {
         let train = &self.train;
+        check_seed("train.seed", train.seed)?;
         within("train.epochs", train.epochs, 1, 1_000_000)?;
         within("train.batch_size", train.batch_size, 2, 1 << 20)?;
         positive("train.learning_rate", train.learning_rate)?;

@@ -176,12 +176,12 @@ fn asked(name: &str, image_size: usize, seed: u64, train_images: usize) -> Reque
 pub fn asked_of_training(config: &TrainConfig) -> Asked {
     let d = &config.data;
     let held = (d.valid_portion > 0.0).then_some(1.0 - d.valid_portion);
-    let request = asked(&d.name, d.image_size, config.train.seed, d.train_images);
+    let request = asked(&d.name, d.image_size, config.data_seed(), d.train_images);
     Asked { request, held, crops: config.resized_crops() }
 }
 
 pub fn asked_of_search(config: &SearchConfig) -> Asked {
     let d = &config.data;
-    let request = asked(&d.name, d.image_size, config.search.seed, d.train_images);
+    let request = asked(&d.name, d.image_size, config.data_seed(), d.train_images);
     Asked { request, held: Some(d.train_portion), crops: false }
 }

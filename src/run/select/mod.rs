@@ -4,13 +4,14 @@
 //! time, keep the best by its accuracy on images held back. Beside them, trained alike, cells drawn at random from the
 //! same space: without them nobody knows what the search was good for.
 
+mod parts;
 mod rows;
 
 pub use rows::{Comparison, Row, Spread};
 
 use super::checkpoint::NEWEST;
 use super::cli::Outcome;
-use super::config::{Configuration, SearchConfig, TrainConfig, train};
+use super::config::{Configuration, SearchConfig};
 use super::course::{Run, Work};
 use super::jsonl::{self, JsonLines, Row as SearchRow, TrainRow, Trim};
 use super::progress::Progress;
@@ -20,7 +21,7 @@ use super::{folder, report, result};
 use crate::error::{Error, Result};
 use crate::space::genotype::{self, Genotype};
 use crate::space::random;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -47,14 +48,15 @@ impl Selection {
     pub fn resume(config: SearchConfig, folder: &Path) -> Result<Self> {
         let (stored, file) = (folder.join(folder::CONFIG), folder.join(folder::SELECTION));
         if !file.is_file() {
-            let what = format!(
-                "{} is the folder of one search; leave --seeds and --select out to go on with it, or start a new run",
-                folder.display()
-            );
-            return Err(Error::config("--resume", what));
+            return Err(no_rows(folder));
         }
         let claim = folder::claim(folder)?;
-        config.can_resume(&SearchConfig::from_file(&stored)?, &stored)?;
+        let (there, done) = (SearchConfig::from_file(&stored)?, jsonl::read::<Row>(&file)?);
+        config.can_resume(&there, &stored)?;
+        check_epochs([&there, &config], folder, &done)?;
+        for row in &done {
+            parts::check(&config, folder, row)?;
+        }
         Trim::plan(&file, |_: &Row| true)?.apply()?; // a torn last line
         folder::write_atomic(&stored, config.to_toml().as_bytes())?;
         Self::assemble(config, folder.to_owned(), claim)
@@ -120,11 +122,7 @@ impl Selection {
             return Ok(true);
         }
         let folder = self.folder.join(&name);
-        let mut config = self.config.clone();
-        config.search.seed = seed;
-        config.select = Default::default();
-        config.select.epochs = self.config.select.epochs;
-        config.run.out = folder.clone();
+        let config = parts::search(&self.config, seed, &folder);
         self.progress.line(&format!("\n{name}: search with seed {seed}"));
         if self.part::<Searching>(config, &folder)? == Outcome::Interrupted {
             return Ok(false);
@@ -156,8 +154,12 @@ impl Selection {
         if self.is_done(name) {
             return Ok(true);
         }
-        let (folder, source) = (self.folder.join(name), self.folder.join(source));
-        let config = self.training(&source, &folder);
+        let folder = self.folder.join(name);
+        let cells = match is_begun(&folder) {
+            true => parts::cells(&folder)?,
+            false => self.folder.join(source).display().to_string(),
+        };
+        let config = parts::training(&self.config, cells, &folder);
         config.validate()?;
         self.progress.line(&format!("\n{name}: {} epochs from scratch", config.train.epochs));
         if self.part::<Training>(config, &folder)? == Outcome::Interrupted {
@@ -176,58 +178,16 @@ impl Selection {
         Ok(true)
     }
 
-    /// How a cell is trained: a network of the supernet's size, on the half of the images that trained its weights,
-    /// judged by the other half. Test images are left for the end.
-    fn training(&self, genotype: &Path, out: &Path) -> TrainConfig {
-        let SearchConfig { data, space, search, weights, run, select, .. } = &self.config;
-        let mut config = TrainConfig::default();
-        config.data = train::Data {
-            name: data.name.clone(),
-            dir: data.dir.clone(),
-            image_size: data.image_size,
-            train_images: data.train_images,
-            valid_portion: 1.0 - data.train_portion,
-            crop_padding: data.crop_padding,
-            flip: data.flip,
-            cutout: data.cutout,
-            ..config.data
-        };
-        config.network.genotype = genotype.display().to_string();
-        (config.network.channels, config.network.cells) = (space.channels, space.cells);
-        config.train = train::Train {
-            epochs: select.epochs,
-            batch_size: search.batch_size,
-            seed: search.seed,
-            learning_rate: weights.learning_rate,
-            momentum: weights.momentum,
-            weight_decay: weights.weight_decay,
-            grad_clip: weights.grad_clip,
-            auxiliary_weight: 0.0, // small images leave no room for the head
-            ..config.train
-        };
-        config.run = train::Run {
-            device: run.device.clone(),
-            precision: run.precision.clone(),
-            graph: run.graph,
-            threads: run.threads,
-            out: out.to_owned(),
-            checkpoint_steps: run.checkpoint_steps,
-            quiet: run.quiet,
-            json: run.json,
-            tensorboard: run.tensorboard,
-        };
-        config
-    }
-
     /// Writes the chosen cell and the reports, and says what came out.
     fn conclude(self) -> Result<Outcome> {
-        let mut lines = vec![String::new()];
+        let (mut lines, mut best) = (vec![String::new()], Value::Null);
         if let Some(all) = Comparison::of(&self.done) {
             lines.extend(all.lines());
-            if let Some((name, _)) = all.best() {
+            if let Some((name, accuracy)) = all.best() {
                 let cell: Genotype = genotype::read(&self.folder.join(name).join(folder::GENOTYPE_JSON))?;
                 result::write_cells(&self.folder, &cell)?;
                 lines.extend([String::new(), cell.to_string()]);
+                best = json!({ "name": name, "accuracy": accuracy, "genotype": cell.to_string() });
             }
         } else {
             let accuracies: Vec<f64> = self.done.iter().filter_map(searched).collect();
@@ -238,7 +198,7 @@ impl Selection {
         }
         let report = report::write_selection(&self.folder)?;
         lines.extend([String::new(), format!("report    {}", report.display())]);
-        let json = json!({ "kind": "selection", "folder": self.folder, "rows": self.done });
+        let json = json!({ "kind": "selection", "folder": self.folder, "rows": self.done, "best": best });
         self.progress.result(&(lines.join("\n") + "\n"), &json)?;
         Ok(Outcome::Finished)
     }
@@ -273,9 +233,49 @@ fn train_name(of: &str) -> String {
     format!("train-{of}")
 }
 
+/// For a folder without rows: of one search, or of several that has lost them.
+fn no_rows(folder: &Path) -> Error {
+    let shown = folder.display();
+    let several =
+        SearchConfig::from_file(&folder.join(folder::CONFIG)).is_ok_and(|there| there.is_selection());
+    let what = if several {
+        let file = folder::SELECTION;
+        format!("{shown} is of several searches, but its {file} is missing; put that back or start a new run")
+    } else {
+        format!(
+            "{shown} is the folder of one search; leave --seeds and --select out to go on with it, or start a new run"
+        )
+    };
+    Error::config("--resume", what)
+}
+
+/// That the number of epochs of trainings, there and here, is one once a training has begun in `folder`.
+fn check_epochs(configs: [&SearchConfig; 2], folder: &Path, done: &[Row]) -> Result<()> {
+    let [there, here] = configs.map(|config| config.select.epochs);
+    if there == here || !trains(folder, done)? {
+        return Ok(());
+    }
+    let what = format!(
+        "is {there} there and {here} here, and cannot change once a cell is trained; go on with {there} or start a new run"
+    );
+    Err(Error::config("select.epochs", what))
+}
+
+/// Whether the training of a cell has begun.
+fn trains(folder: &Path, done: &[Row]) -> Result<bool> {
+    let is_training = |name: &str| name.starts_with(&train_name(""));
+    let mut parts = folder.read_dir().map_err(Error::io("read", folder))?.flatten();
+    Ok(done.iter().any(|row| matches!(row, Row::Cell { .. }))
+        || parts.any(|part| is_training(&part.file_name().to_string_lossy()) && is_begun(&part.path())))
+}
+
+fn is_begun(folder: &Path) -> bool {
+    folder.join(NEWEST).is_file()
+}
+
 /// Whether there is a run in `folder` to go on with; what a kill left before its first checkpoint is taken away.
 fn begun(folder: &Path) -> Result<bool> {
-    if folder.join(NEWEST).is_file() {
+    if is_begun(folder) {
         return Ok(true);
     }
     if folder.exists() {

@@ -77,24 +77,30 @@ impl Comparison {
     pub fn best(&self) -> Option<&(String, f64)> {
         self.found.iter().rev().max_by(|a, b| a.1.total_cmp(&b.1))
     }
-    /// By how much the best found cell and the found cells beat random ones, in sentences.
+    /// By how much the best found cell and the found cells beat random ones, in sentences. Chance alone lifts the best of
+    /// several above a mean, so it is set beside the best random one too.
     pub fn verdict(&self) -> Vec<String> {
         let ([found, random], Some((name, accuracy))) = (self.spreads(), self.best()) else { return vec![] };
-        let mut out = vec![format!("best    {name}: {accuracy:.2} %")];
+        let mut out = vec![format!("best    {name}: {accuracy:.2} %, the accuracy that it was chosen by")];
         let (Some(found), Some(random)) = (found, random) else { return out };
         let beaten = self.random.iter().filter(|(_, other)| accuracy > other).count();
+        let side = |difference: f64| if difference < 0.0 { "below" } else { "above" };
         let by = |difference: f64| {
-            let word = if difference < 0.0 { "below" } else { "above" };
             let deviations = match random.deviation {
                 Some(d) if d > 0.0 => format!(" ({:.1} of their deviations)", difference.abs() / d),
                 _ => String::new(),
             };
-            format!("{:.2} points{deviations} {word} the mean of random cells", difference.abs())
+            let (points, side) = (difference.abs(), side(difference));
+            format!("{points:.2} points{deviations} {side} the mean of random cells")
         };
+        let to_best =
+            accuracy - self.random.iter().map(|(_, other)| *other).fold(f64::NEG_INFINITY, f64::max);
         out.push(format!(
-            "        {}; better than {beaten} of {} of them",
+            "        {}, {:.2} {} their best; better than {beaten} of {}",
             by(accuracy - random.mean),
-            self.random.len()
+            to_best.abs(),
+            side(to_best),
+            random.count
         ));
         out.push(format!("        found cells on average: {}", by(found.mean - random.mean)));
         out
@@ -145,8 +151,9 @@ mod tests {
         let all = Comparison::of(&rows).unwrap();
         assert_eq!(all.best().unwrap().0, "b");
         let said = all.verdict().join("\n");
-        assert!(said.contains("3.00 points (2.1 of their deviations) above"), "{said}");
-        assert!(said.contains("better than 2 of 2"), "{said}");
+        assert!(said.contains("best    b: 83.00 %, the accuracy that it was chosen by\n"), "{said}");
+        let line = "3.00 points (2.1 of their deviations) above the mean of random cells, 2.00 above their best; better than 2 of 2\n";
+        assert!(said.contains(line), "{said}");
         assert!(Comparison::of(&[]).is_none());
     }
 
@@ -154,6 +161,16 @@ mod tests {
     fn what_chance_does_better_is_said() {
         let all = Comparison::of(&[cell("a", false, 70.0), cell("r1", true, 80.0)]).unwrap();
         let said = all.verdict().join("\n");
-        assert!(said.contains("10.00 points below the mean of random cells; better than 0 of 1"), "{said}");
+        let line =
+            "10.00 points below the mean of random cells, 10.00 below their best; better than 0 of 1\n";
+        assert!(said.contains(line), "{said}");
+        // the best of many above the mean of few, and below the best of them
+        let rows = [60.0, 79.0].map(|accuracy| cell("a", false, accuracy));
+        let random = [70.0, 80.0].map(|accuracy| cell("r", true, accuracy));
+        let said = Comparison::of(&[rows, random].concat()).unwrap().verdict().join("\n");
+        assert!(
+            said.contains("above the mean of random cells, 1.00 below their best; better than 1 of 2"),
+            "{said}"
+        );
     }
 }
