@@ -6,7 +6,7 @@ use oche::ops::cases::{Case, cases};
 use oche::run::bench::{self, BenchArgs};
 use oche::run::board::TensorboardArgs;
 use oche::run::cases as comparison;
-use oche::run::cli::{parse, print};
+use oche::run::cli::{complain, line, offer, parse, print};
 use oche::run::device::{self, Wanted};
 use oche::run::draw::cell_text;
 use oche::run::evaluate::EvaluateArgs;
@@ -188,7 +188,7 @@ fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(e) => {
-            eprintln!("error: {e}");
+            complain(e);
             ExitCode::FAILURE
         }
     }
@@ -232,23 +232,23 @@ fn inspect_genotype(args: &GenotypeArgs) -> Result<bool> {
     let GenotypeArgs { channels, cells, classes, .. } = *args;
     let network = NetworkConfig { channels, cells, classes, ..NetworkConfig::default() };
     let (parameters, macs) = result::size(&genotype, network, size)?;
-    println!("{genotype}\n");
+    line(format_args!("{genotype}\n"))?;
     for (name, kind) in [("normal", CellKind::Normal), ("reduction", CellKind::Reduce)] {
-        println!("{name} cell\n{}\n", cell_text(genotype.genes(kind), genotype.concat(kind)));
+        line(format_args!("{name} cell\n{}\n", cell_text(genotype.genes(kind), genotype.concat(kind))))?;
     }
     if let Ok(source) = zoo::source(&args.genotype) {
-        println!("source          {source}");
+        line(format_args!("source          {source}"))?;
     }
-    println!(
+    line(format_args!(
         "network         C = {channels}, {cells} cells, {classes} classes, {0} x {0} images",
         args.image_size
-    );
-    println!("parameters      {parameters}");
-    println!("multiply-adds   {:.2} M a image, convolutions and linear layer", macs as f64 / 1e6);
+    ))?;
+    line(format_args!("parameters      {parameters}"))?;
+    line(format_args!("multiply-adds   {:.2} M a image, convolutions and linear layer", macs as f64 / 1e6))?;
     if let Some(folder) = &args.svg {
         std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
         result::write_drawings(folder, &genotype)?;
-        println!("drawings        {}", folder.join("{normal,reduce}.svg").display());
+        line(format_args!("drawings        {}", folder.join("{normal,reduce}.svg").display()))?;
     }
     Ok(true)
 }
@@ -274,22 +274,22 @@ fn inspect_supernet(args: &SupernetArgs) -> Result<bool> {
     }
     let mut net = CnnSupernet::new(&config)?;
     let alphas: usize = net.kinds().iter().map(|kind| kind.alphas()).sum();
-    println!("candidates      {}", candidates.join(", "));
-    println!("weights         {}", net.layout().count);
-    println!("alphas          {alphas}");
-    println!("batch norms     {}", net.norms().len());
-    println!(
+    line(format_args!("candidates      {}", candidates.join(", ")))?;
+    line(format_args!("weights         {}", net.layout().count))?;
+    line(format_args!("alphas          {alphas}"))?;
+    line(format_args!("batch norms     {}", net.norms().len()))?;
+    line(format_args!(
         "\na search step of batch {} at {size} x {size} pixels, {}:",
         args.batch_size,
         args.precision.name()
-    );
-    println!(
+    ))?;
+    line(format_args!(
         "{:<8} {:>6} {:>11} {:>9} {:>9} {:>11} {:>12}  cells",
         "order", "passes", "operations", "GFLOP", "GB moved", "tensors MB", "process MB"
-    );
+    ))?;
     for (name, order) in [("first", Order::First), ("second", Order::Second), ("exact", Order::Exact)] {
         if config.lean && order == Order::Exact {
-            println!("{name:<8} computes with dual numbers, which are f32");
+            line(format_args!("{name:<8} computes with dual numbers, which are f32"))?;
             continue;
         }
         let image = [size, size, config.image_channels];
@@ -310,7 +310,7 @@ fn print_step(name: &str, net: &mut CnnSupernet, load: Workload, args: &Supernet
     if let Some(budget) = budget.map_err(|what| Error::config("--memory-budget", what))? {
         match memory::fit(net, &load, budget, images, &Device::Cpu) {
             Err(Error::Config { what, .. }) => {
-                println!("{name:<8} the budget {what}");
+                line(format_args!("{name:<8} the budget {what}"))?;
                 return Ok(());
             }
             fitted => fitted?,
@@ -318,7 +318,7 @@ fn print_step(name: &str, net: &mut CnnSupernet, load: Workload, args: &Supernet
     }
     let plan = load.plan(net)?;
     let cost = plan.counters.cost;
-    println!(
+    line(format_args!(
         "{name:<8} {:>6} {:>11} {:>9.1} {:>9.1} {:>11.1} {:>12.1}  {}",
         load.order.passes().len(),
         plan.counters.launches,
@@ -327,7 +327,7 @@ fn print_step(name: &str, net: &mut CnnSupernet, load: Workload, args: &Supernet
         plan.peak as f64 / 1e6,
         memory::process(plan.peak, images) as f64 / 1e6,
         memory::recomputed(net.recomputed())
-    );
+    ))?;
     Ok(())
 }
 
@@ -348,15 +348,15 @@ fn inspect_parity(args: &ParityArgs) -> Result<bool> {
         (Some(Precision::F64) | None, Device::Cpu) => DType::F64,
         _ => DType::F32,
     };
-    println!("device {text}");
+    line(format_args!("device {text}"))?;
     let mut all = true;
     for path in &args.files {
-        println!("{}, {dtype:?}", path.display());
-        println!("  {:<18} {:>7} {:>13} {:>10}", "group", "tensors", "largest error", "tolerance");
+        line(format_args!("{}, {dtype:?}", path.display()))?;
+        line(format_args!("  {:<18} {:>7} {:>13} {:>10}", "group", "tensors", "largest error", "tolerance"))?;
         let rows = match parity::compare(path, dtype, args.fusion == Fusion::On, &device) {
             Ok(rows) => rows,
             Err(error) => {
-                eprintln!("error: {error}");
+                complain(error);
                 all = false;
                 continue;
             }
@@ -364,25 +364,25 @@ fn inspect_parity(args: &ParityArgs) -> Result<bool> {
         for row in rows {
             let verdict = if row.passes() { "pass".into() } else { format!("FAIL {}", row.worst) };
             all &= row.passes();
-            println!(
+            line(format_args!(
                 "  {:<18} {:>7} {:>13.1e} {:>10.0e} {verdict}",
                 row.group, row.tensors, row.error, row.tolerance
-            );
+            ))?;
         }
     }
-    println!("{}", if all { "all groups pass" } else { "some groups FAIL" });
+    line(if all { "all groups pass" } else { "some groups FAIL" })?;
     Ok(all)
 }
 
 fn inspect_device(args: &DeviceArgs) -> Result<bool> {
     let (lines, usable) = device::report();
-    println!("{}", lines.join("\n"));
+    line(lines.join("\n"))?;
     if args.require { usable.map(|()| true) } else { Ok(true) }
 }
 
 fn inspect_cases(args: &CasesArgs) -> Result<bool> {
     let (device, text) = open(&args.device)?;
-    println!("device {text}");
+    line(format_args!("device {text}"))?;
     let has_kernel = |case: &Case| device.cuda().is_none() || !case.host_only;
     let chosen: Vec<_> =
         cases().into_iter().filter(|case| has_kernel(case) && case.name.contains(&args.filter)).collect();
@@ -401,27 +401,32 @@ fn inspect_cases(args: &CasesArgs) -> Result<bool> {
         }
         if let Some(what) = verdict.wrong {
             failed += 1;
-            println!("FAIL {}: {what}", case.name);
+            line(format_args!("FAIL {}: {what}", case.name))?;
             if let Some(cuda) = device.cuda() {
                 cuda.synchronize()?; // nothing can be said of the rest where the device is lost
             }
         }
     }
     for (order, ((error, name), tolerance)) in worst.iter().zip(comparison::TOLERANCE).enumerate() {
-        println!("order {order}: largest error {error:.1e} of {tolerance:.0e} allowed, in {name}");
+        line(format_args!("order {order}: largest error {error:.1e} of {tolerance:.0e} allowed, in {name}"))?;
     }
-    println!("{} cases, {failed} failed", chosen.len());
+    line(format_args!("{} cases, {failed} failed", chosen.len()))?;
     Ok(failed == 0)
 }
 
 fn inspect_bench(args: &BenchArgs) -> Result<bool> {
     let (device, text) = open(&args.device)?;
-    bench::run(&device, &text, &args.options(), &mut |line, all| {
-        println!("{line}");
+    let mut unread = false;
+    let measured = bench::run(&device, &text, &args.options(), &mut |row, all| {
+        unread = !offer(&format!("{row}\n"))?;
         match &args.out {
             Some(path) => std::fs::write(path, format!("{all:#}\n")).map_err(Error::io("write", path)),
+            None if unread => Err(Error::device("measured for nobody")), // no reason to go on, nor one to tell
             None => Ok(()),
         }
-    })?;
-    Ok(true)
+    });
+    match measured {
+        Err(_) if unread && args.out.is_none() => Ok(true),
+        measured => measured.map(|_| true),
+    }
 }

@@ -5,6 +5,7 @@ use super::{download, folder, interrupt};
 use crate::error::{Error, Result};
 use clap::builder::{OsStr, ValueParser};
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, Parser, ValueEnum};
+use std::fmt::Display;
 use std::io::{ErrorKind, Write};
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
@@ -127,7 +128,7 @@ fn arg<C: Configuration>(key: &'static Key) -> Arg {
 pub fn parse<A: Parser>() -> Result<A, ExitCode> {
     A::try_parse().map_err(|e| {
         if e.use_stderr() {
-            eprintln!("error: {}", one_sentence(&e));
+            complain(one_sentence(&e));
         } else {
             let _ = e.print(); // a reader that went away (search --help | head) has seen enough
         }
@@ -231,13 +232,27 @@ pub fn resolve_training(args: &TrainArgs) -> Result<TrainConfig> {
 
 /// Prints `text`, which is all that was asked for: a full disk is an error, a reader that has seen enough is none.
 pub fn print(text: &str) -> Result<()> {
+    offer(text).map(drop)
+}
+
+/// Prints a line, as [`print`].
+pub fn line(text: impl Display) -> Result<()> {
+    print(&format!("{text}\n"))
+}
+
+/// Prints `text`; whether there is a reader still, to whom more can be printed.
+pub fn offer(text: &str) -> Result<bool> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(e) if e.kind() != ErrorKind::BrokenPipe => {
-            Err(Error::io("write to", Path::new("standard output"))(e))
-        }
-        _ => Ok(()),
+        Ok(()) => Ok(true),
+        Err(e) if e.kind() == ErrorKind::BrokenPipe => Ok(false),
+        Err(e) => Err(Error::io("write to", Path::new("standard output"))(e)),
     }
+}
+
+/// Tells a mistake in one line, if there is somebody to tell.
+pub fn complain(mistake: impl Display) {
+    let _ = writeln!(std::io::stderr(), "error: {mistake}");
 }
 
 /// How a run ended.
@@ -254,7 +269,7 @@ pub fn status(ended: Result<Outcome>) -> ExitCode {
         Ok(Outcome::Finished) => ExitCode::SUCCESS,
         Ok(Outcome::Interrupted) => ExitCode::from(interrupt::EXIT_STATUS as u8),
         Err(e) => {
-            eprintln!("error: {e}");
+            complain(e);
             ExitCode::FAILURE
         }
     }

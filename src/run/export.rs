@@ -1,5 +1,6 @@
 //! What `inspect export` does: a network as files for other programs.
 
+use super::cli::line;
 use super::loaded::{Loaded, NetworkArgs};
 use super::{onnx, state_dict};
 use crate::error::{Error, Result};
@@ -39,7 +40,7 @@ impl ExportArgs {
             };
             let normalisation = self.mean.clone().zip(self.deviation.clone()).map(|(m, d)| [m, d]);
             onnx::write(path, found, normalisation.as_ref())?;
-            println!("onnx      {}", path.display());
+            line(format_args!("onnx      {}", path.display()))?;
         }
         if let Some(path) = &self.weights {
             let (weights, running) = match &network {
@@ -47,7 +48,7 @@ impl ExportArgs {
                 Loaded::Supernet(searched) => (&searched.searcher.weights, &searched.searcher.running),
             };
             state_dict::write(path, weights, running)?;
-            println!("weights   {}", path.display());
+            line(format_args!("weights   {}", path.display()))?;
         }
         Ok(true)
     }

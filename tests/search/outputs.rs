@@ -193,3 +193,47 @@ fn the_zoo_is_a_json_object_a_cell() {
     let head = run(assert_cmd::Command::new("sh").args(["-c", &format!("{script} | head -n 1")]));
     assert_eq!((head.err.as_str(), head.out.lines().count()), ("", 1));
 }
+
+/// How `inspect` ends whose output goes `to` somewhere.
+fn inspect_into(dir: &Path, flags: &str, to: impl Into<Stdio>) -> Ended {
+    let mut command = Command::new(INSPECT);
+    command.args(flags.split_whitespace()).current_dir(dir).env_remove("OCHE_DEBUG").stdout(to);
+    let output = command.output().unwrap();
+    let err = String::from_utf8(output.stderr).unwrap();
+    Ended { code: output.status.code(), out: String::new(), err }
+}
+
+#[test]
+fn a_reader_that_went_away_is_no_mistake_and_a_full_disk_is_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    search_well(dir, &format!("{TINY} --epochs 1 --out run"));
+    let bench = "bench --device cpu --quick --parts steps --orders first";
+    for flags in [
+        "genotype DARTS_V2",
+        "supernet --channels 2 --cells 3 --nodes 1 --image-size 8",
+        "device",
+        "cases --device cpu --filter relu",
+        "report run",
+        "tensorboard run",
+        "compare run run",
+        "evaluate run --logits out.safetensors",
+        "export run --weights out.safetensors",
+        bench,
+    ] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let ended = inspect_into(dir, flags, writer);
+        assert_eq!((ended.code, ended.err.as_str()), (Some(0), ""), "{flags}");
+        if cfg!(target_os = "linux") {
+            let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+            one_line(&inspect_into(dir, flags, full), &["cannot write to standard output: "]);
+        }
+    }
+    // what was asked for besides is done all the same
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    fs::remove_file(dir.join("out.safetensors")).unwrap();
+    assert_eq!(inspect_into(dir, "evaluate run --logits out.safetensors", writer).code, Some(0));
+    assert!(dir.join("out.safetensors").exists());
+}

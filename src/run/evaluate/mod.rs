@@ -5,6 +5,7 @@ mod images;
 use crate::data::loader::Batch;
 use crate::device::Device;
 use crate::error::{Error, Result};
+use crate::run::cli::line;
 use crate::run::config::{Configuration, SearchConfig, TrainConfig};
 use crate::run::device::Wanted;
 use crate::run::folder;
@@ -81,13 +82,13 @@ impl EvaluateArgs {
         }
         let wanted: Wanted = self.device.parse().map_err(|what: String| Error::config("--device", what))?;
         let network = self.network.load()?;
-        println!("network   {}", network.describe());
+        line(format_args!("network   {}", network.describe()))?;
         let (mut images, from) = self.images(&network)?;
         images.cut(self.limit.unwrap_or(usize::MAX));
         network.check(&images)?;
-        println!("images    {from}: {}", images.describe());
+        line(format_args!("images    {from}: {}", images.describe()))?;
         let (device, text) = wanted.open()?;
-        println!("device    {text}");
+        line(format_args!("device    {text}"))?;
         let mut network = network.on(&device)?;
         let mut sums = Sums::default();
         for start in (0..images.len()).step_by(self.batch_size) {
@@ -96,9 +97,9 @@ impl EvaluateArgs {
         }
         if images.labelled() {
             let n = images.len();
-            println!("loss      {:.6}", sums.loss / n as f64);
-            println!("top-1     {:.2} %, {} of {n}", percent(sums.hits.top1, n), sums.hits.top1);
-            println!("top-5     {:.2} %, {} of {n}", percent(sums.hits.top5, n), sums.hits.top5);
+            line(format_args!("loss      {:.6}", sums.loss / n as f64))?;
+            line(format_args!("top-1     {:.2} %, {} of {n}", percent(sums.hits.top1, n), sums.hits.top1))?;
+            line(format_args!("top-5     {:.2} %, {} of {n}", percent(sums.hits.top5, n), sums.hits.top5))?;
         }
         match &self.logits {
             Some(path) => write_logits(path, &images, &sums.logits),
@@ -235,6 +236,6 @@ fn write_logits(path: &Path, images: &Images, logits: &[f32]) -> Result<bool> {
         tensors.push(("labels".to_owned(), all.labels));
     }
     write_tensors(path, &tensors, &[])?;
-    println!("logits    {}", path.display());
+    line(format_args!("logits    {}", path.display()))?;
     Ok(true)
 }

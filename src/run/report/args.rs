@@ -1,6 +1,7 @@
 //! What `inspect report` and `inspect compare` are told, and what they do with it.
 
 use crate::error::Result;
+use crate::run::cli::line;
 use clap::Args;
 use std::path::PathBuf;
 
@@ -26,7 +27,7 @@ impl ReportArgs {
     /// # Errors
     /// As [`super::renew`].
     pub fn run(&self) -> Result<bool> {
-        println!("{}", super::renew(&self.run)?.display());
+        line(super::renew(&self.run)?.display())?;
         Ok(true)
     }
 }
@@ -38,7 +39,7 @@ impl CompareArgs {
     /// As [`super::compare`].
     pub fn run(&self) -> Result<bool> {
         super::compare(&self.runs, &self.out)?;
-        println!("{}", self.out.display());
+        line(self.out.display())?;
         Ok(true)
     }
 }
