@@ -12,6 +12,7 @@ use oche::run::draw::cell_text;
 use oche::run::evaluate::EvaluateArgs;
 use oche::run::export::ExportArgs;
 use oche::run::report::{CompareArgs, ReportArgs};
+use oche::run::state_dict::not_of_a_run;
 use oche::run::zoo::ZooArgs;
 use oche::run::{found, memory, parity, result};
 use oche::search::{Order, Workload};
@@ -415,6 +416,7 @@ fn inspect_cases(args: &CasesArgs) -> Result<bool> {
 }
 
 fn inspect_bench(args: &BenchArgs) -> Result<bool> {
+    args.out.as_ref().map_or(Ok(()), |path| not_of_a_run("--out", path))?;
     let (device, text) = open(&args.device)?;
     let mut unread = false;
     let measured = bench::run(&device, &text, &args.options(), &mut |row, all| {

@@ -2,10 +2,11 @@
 
 use super::cli::line;
 use super::loaded::{Loaded, NetworkArgs};
+use super::state_dict::not_of_a_run;
 use super::{onnx, state_dict};
 use crate::error::{Error, Result};
 use clap::Args;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 #[derive(Args)]
 pub struct ExportArgs {
@@ -30,8 +31,9 @@ impl ExportArgs {
     /// Writes the files and says where.
     ///
     /// # Errors
-    /// If the network cannot be had, a file cannot be written, or a supernet is to become ONNX.
+    /// If the network cannot be had, a file cannot be written or is one of a run, or a supernet is to become ONNX.
     pub fn run(&self) -> Result<bool> {
+        self.check()?;
         let network = self.network.load()?;
         if let Some(path) = &self.onnx {
             let Loaded::Found(found) = &network else {
@@ -52,4 +54,23 @@ impl ExportArgs {
         }
         Ok(true)
     }
+
+    /// That no file is lost: one of a run, or the first of two of one name.
+    fn check(&self) -> Result<()> {
+        for (flag, path) in [("--onnx", &self.onnx), ("--weights", &self.weights)] {
+            path.as_ref().map_or(Ok(()), |path| not_of_a_run(flag, path))?;
+        }
+        match (self.onnx.as_deref().and_then(place), self.weights.as_deref().and_then(place)) {
+            (Some(one), Some(other)) if one == other => {
+                Err(Error::config("--weights", "is the file of --onnx too; choose another"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Where the file at `path` lies or will lie, however it is called; none if its folder is not there.
+fn place(path: &Path) -> Option<PathBuf> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    Some(folder.canonicalize().ok()?.join(path.file_name()?))
 }

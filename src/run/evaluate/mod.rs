@@ -12,7 +12,7 @@ use crate::run::folder;
 use crate::run::image_order::channels_first;
 use crate::run::loaded::{Loaded, NetworkArgs};
 use crate::run::progress::percent;
-use crate::run::state_dict::{not_a_checkpoint, write_tensors};
+use crate::run::state_dict::{not_of_a_run, write_tensors};
 use crate::space::network::NetworkConfig;
 use crate::tensor::{DType, Tensor};
 use crate::train::{Hits, Pass};
@@ -78,7 +78,7 @@ impl EvaluateArgs {
             }
         }
         if let Some(path) = &self.logits {
-            not_a_checkpoint("--logits", path)?;
+            not_of_a_run("--logits", path)?;
         }
         let wanted: Wanted = self.device.parse().map_err(|what: String| Error::config("--device", what))?;
         let network = self.network.load()?;

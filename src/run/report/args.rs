@@ -2,6 +2,7 @@
 
 use crate::error::Result;
 use crate::run::cli::line;
+use crate::run::state_dict::not_of_a_run;
 use clap::Args;
 use std::path::PathBuf;
 
@@ -36,8 +37,9 @@ impl CompareArgs {
     /// Writes the comparison and says where.
     ///
     /// # Errors
-    /// As [`super::compare`].
+    /// As [`super::compare`], and [`crate::Error::Config`] if the page would replace a file of a run.
     pub fn run(&self) -> Result<bool> {
+        not_of_a_run("--out", &self.out)?;
         super::compare(&self.runs, &self.out)?;
         line(self.out.display())?;
         Ok(true)
