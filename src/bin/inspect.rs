@@ -6,7 +6,8 @@ use oche::ops::cases::{Case, cases};
 use oche::run::bench::{self, BenchArgs};
 use oche::run::board::TensorboardArgs;
 use oche::run::cases as comparison;
-use oche::run::cli::{complain, line, offer, parse, print};
+use oche::run::cli::{CLASSES, MOST_IMAGES, check_sizes, complain, line, offer, parse, print, within};
+use oche::run::config::SearchConfig;
 use oche::run::device::{self, Wanted};
 use oche::run::draw::cell_text;
 use oche::run::evaluate::EvaluateArgs;
@@ -213,14 +214,12 @@ fn run(command: Command) -> Result<bool> {
     }
 }
 
-fn image_size(size: usize) -> Result<[usize; 2]> {
-    if size == 0 || !size.is_multiple_of(4) {
-        return Err(Error::config(
-            "--image-size",
-            format!("{size} cannot be halved twice; choose a multiple of 4"),
-        ));
-    }
-    Ok([size, size])
+/// Settings of a search of these sizes and of the smallest batch: its limits are those of all networks here.
+fn sized(channels: usize, cells: usize, image_size: usize) -> SearchConfig {
+    let mut config = SearchConfig::default();
+    config.search.batch_size = 2;
+    (config.space.channels, config.space.cells, config.data.image_size) = (channels, cells, image_size);
+    config
 }
 
 fn inspect_genotype(args: &GenotypeArgs) -> Result<bool> {
@@ -229,10 +228,11 @@ fn inspect_genotype(args: &GenotypeArgs) -> Result<bool> {
         let text = if args.json { genotype.to_json() } else { format!("{genotype}\n") };
         return print(&text).map(|()| true);
     }
-    let size = image_size(args.image_size)?;
-    let GenotypeArgs { channels, cells, classes, .. } = *args;
+    let GenotypeArgs { channels, cells, classes, image_size, .. } = *args;
+    check_sizes(sized(channels, cells, image_size))?;
+    within("--classes", classes, CLASSES)?;
     let network = NetworkConfig { channels, cells, classes, ..NetworkConfig::default() };
-    let (parameters, macs) = result::size(&genotype, network, size)?;
+    let (parameters, macs) = result::size(&genotype, network, [image_size; 2])?;
     line(format_args!("{genotype}\n"))?;
     for (name, kind) in [("normal", CellKind::Normal), ("reduction", CellKind::Reduce)] {
         line(format_args!("{name} cell\n{}\n", cell_text(genotype.genes(kind), genotype.concat(kind))))?;
@@ -241,8 +241,7 @@ fn inspect_genotype(args: &GenotypeArgs) -> Result<bool> {
         line(format_args!("source          {source}"))?;
     }
     line(format_args!(
-        "network         C = {channels}, {cells} cells, {classes} classes, {0} x {0} images",
-        args.image_size
+        "network         C = {channels}, {cells} cells, {classes} classes, {image_size} x {image_size} images"
     ))?;
     line(format_args!("parameters      {parameters}"))?;
     line(format_args!("multiply-adds   {:.2} M a image, convolutions and linear layer", macs as f64 / 1e6))?;
@@ -255,9 +254,15 @@ fn inspect_genotype(args: &GenotypeArgs) -> Result<bool> {
 }
 
 fn inspect_supernet(args: &SupernetArgs) -> Result<bool> {
-    let [size, _] = image_size(args.image_size)?;
-    let candidates =
+    let size = args.image_size;
+    let candidates: Vec<String> =
         args.candidates.clone().unwrap_or_else(|| CANDIDATES[..8].iter().map(|c| c.to_string()).collect());
+    let mut wanted = sized(args.channels, args.cells, size);
+    (wanted.space.nodes, wanted.space.candidates) = (args.nodes, candidates.clone());
+    (wanted.search.batch_size, wanted.run.memory_budget) = (args.batch_size, args.memory_budget.clone());
+    let budget = check_sizes(wanted.clone()).and_then(|()| wanted.memory_budget())?;
+    within("--classes", args.classes, CLASSES)?;
+    within("--train-images", args.train_images, 0..=1_000_000_000)?;
     let config = CnnConfig {
         channels: args.channels,
         cells: args.cells,
@@ -269,9 +274,6 @@ fn inspect_supernet(args: &SupernetArgs) -> Result<bool> {
     };
     if config.lean && !config.fused {
         return Err(Error::config("--precision", "bf16 is of fused cells; take --fusion on, or f32"));
-    }
-    if args.batch_size < 2 {
-        return Err(Error::config("--batch-size", "must be at least 2"));
     }
     let mut net = CnnSupernet::new(&config)?;
     let alphas: usize = net.kinds().iter().map(|kind| kind.alphas()).sum();
@@ -288,34 +290,33 @@ fn inspect_supernet(args: &SupernetArgs) -> Result<bool> {
         "{:<8} {:>6} {:>11} {:>9} {:>9} {:>11} {:>12}  cells",
         "order", "passes", "operations", "GFLOP", "GB moved", "tensors MB", "process MB"
     ))?;
+    let mut possible = false;
     for (name, order) in [("first", Order::First), ("second", Order::Second), ("exact", Order::Exact)] {
         if config.lean && order == Order::Exact {
             line(format_args!("{name:<8} computes with dual numbers, which are f32"))?;
             continue;
         }
         let image = [size, size, config.image_channels];
-        print_step(
-            name,
-            &mut net,
-            Workload { order, batch: args.batch_size, image, precision: DType::F32 },
-            args,
-        )?;
+        let load = Workload { order, batch: args.batch_size, image, precision: DType::F32 };
+        possible |= print_step(name, &mut net, load, args.train_images, budget)?;
     }
-    Ok(true)
+    Ok(possible)
 }
 
-/// A row of the table: what a step of one order takes, within the budget if there is one.
-fn print_step(name: &str, net: &mut CnnSupernet, load: Workload, args: &SupernetArgs) -> Result<()> {
-    let images = args.train_images * (load.image.iter().product::<usize>() + size_of::<u32>());
-    let budget = memory::parse(&args.memory_budget);
-    if let Some(budget) = budget.map_err(|what| Error::config("--memory-budget", what))? {
-        match memory::fit(net, &load, budget, images, &Device::Cpu) {
-            Err(Error::Config { what, .. }) => {
-                line(format_args!("{name:<8} the budget {what}"))?;
-                return Ok(());
-            }
-            fitted => fitted?,
+/// A row of the table: what a step of one order takes, within the budget if there is one; whether that can be.
+fn print_step(
+    name: &str,
+    net: &mut CnnSupernet,
+    load: Workload,
+    train_images: usize,
+    budget: Option<usize>,
+) -> Result<bool> {
+    let images = train_images * (load.image.iter().product::<usize>() + size_of::<u32>());
+    match budget.map(|budget| memory::fit(net, &load, budget, images, &Device::Cpu)) {
+        Some(Err(Error::Config { what, .. })) => {
+            return line(format_args!("{name:<8} the budget {what}")).map(|()| false);
         }
+        fitted => fitted.unwrap_or(Ok(()))?,
     }
     let plan = load.plan(net)?;
     let cost = plan.counters.cost;
@@ -328,8 +329,8 @@ fn print_step(name: &str, net: &mut CnnSupernet, load: Workload, args: &Supernet
         plan.peak as f64 / 1e6,
         memory::process(plan.peak, images) as f64 / 1e6,
         memory::recomputed(net.recomputed())
-    ))?;
-    Ok(())
+    ))
+    .map(|()| true)
 }
 
 fn open(device: &str) -> Result<(Device, String)> {
@@ -417,9 +418,14 @@ fn inspect_cases(args: &CasesArgs) -> Result<bool> {
 
 fn inspect_bench(args: &BenchArgs) -> Result<bool> {
     args.out.as_ref().map_or(Ok(()), |path| not_of_a_run("--out", path))?;
+    let options = args.options();
+    let mut wanted = sized(options.channels, options.cells, options.image_size);
+    wanted.space.nodes = options.nodes;
+    check_sizes(wanted)?;
+    options.batches.iter().try_for_each(|&batch| within("--batch", batch, 2..=MOST_IMAGES))?;
     let (device, text) = open(&args.device)?;
     let mut unread = false;
-    let measured = bench::run(&device, &text, &args.options(), &mut |row, all| {
+    let measured = bench::run(&device, &text, &options, &mut |row, all| {
         unread = !offer(&format!("{row}\n"))?;
         match &args.out {
             Some(path) => std::fs::write(path, format!("{all:#}\n")).map_err(Error::io("write", path)),

@@ -2,12 +2,14 @@
 
 use super::config::{Configuration, Given, Key, Order, SearchConfig, TrainConfig, show};
 use super::{download, folder, interrupt};
+use crate::data::IMAGE_SIZES;
 use crate::error::{Error, Result};
 use clap::builder::{OsStr, ValueParser};
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, Parser, ValueEnum};
 use std::fmt::Display;
 use std::io::{ErrorKind, Write};
 use std::marker::PhantomData;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -228,6 +230,55 @@ pub fn resolve_training(args: &TrainArgs) -> Result<TrainConfig> {
         }
         Ok(())
     })
+}
+
+/// The most images of a batch, as `search` and `train` have it.
+pub const MOST_IMAGES: usize = 1 << 20;
+
+/// Classes of a network that is only counted.
+pub const CLASSES: RangeInclusive<usize> = 1..=1_000_000;
+
+/// That the number which `flag` gives lies in `range`.
+///
+/// # Errors
+/// [`Error::Config`].
+pub fn within(flag: &str, n: usize, range: RangeInclusive<usize>) -> Result<()> {
+    let what = || format!("is {n}, must be from {} to {}", range.start(), range.end());
+    if range.contains(&n) { Ok(()) } else { Err(Error::config(flag, what())) }
+}
+
+/// That `search` would take the sizes in `config`, and that they can be counted with.
+///
+/// # Errors
+/// [`Error::Config`] under the flag that gives the size.
+pub fn check_sizes(mut config: SearchConfig) -> Result<()> {
+    within("--image-size", config.data.image_size, IMAGE_SIZES)?; // 0, which is as in the files, too
+    config.data.crop_padding = 0;
+    let flag = |path: String| {
+        let key = SearchConfig::KEYS.iter().find(|key| key.path == path);
+        key.map_or(path, |key| format!("--{}", key.flag))
+    };
+    config.validate().map_err(|e| match e {
+        Error::Config { key, what } => Error::Config { key: flag(key), what },
+        other => other,
+    })?;
+    check_countable(&config)
+}
+
+/// That a step can be counted: in 64 bits, and with the statistics of all normalisations in memory.
+fn check_countable(config: &SearchConfig) -> Result<()> {
+    let (space, size, batch) = (&config.space, config.data.image_size, config.search.batch_size);
+    let cells = (space.channels * space.cells * space.nodes * (space.nodes + 3) / 2) as f64;
+    // of each pixel, channel and channel of an edge hundreds of operations, of each channel of an edge some 300 bytes
+    let pixels = (batch * size * size) as f64;
+    if pixels * space.channels as f64 * cells > 2e15 || cells > 4e6 {
+        let what = format!(
+            "is {}, with such cells, images and batches more than can be counted; choose smaller sizes",
+            space.channels
+        );
+        return Err(Error::config("--channels", what));
+    }
+    Ok(())
 }
 
 /// Prints `text`, which is all that was asked for: a full disk is an error, a reader that has seen enough is none.

@@ -5,7 +5,7 @@ mod images;
 use crate::data::loader::Batch;
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::run::cli::line;
+use crate::run::cli::{MOST_IMAGES, line, within};
 use crate::run::config::{Configuration, SearchConfig, TrainConfig};
 use crate::run::device::Wanted;
 use crate::run::folder;
@@ -72,10 +72,9 @@ impl EvaluateArgs {
     /// # Errors
     /// If the network, the data or the device cannot be had, if they do not fit, or the logits cannot be written.
     pub fn run(&self) -> Result<bool> {
-        for (flag, n) in [("--batch-size", Some(self.batch_size)), ("--limit", self.limit)] {
-            if n == Some(0) {
-                return Err(Error::config(flag, "must be at least 1"));
-            }
+        within("--batch-size", self.batch_size, 1..=MOST_IMAGES)?;
+        if self.limit == Some(0) {
+            return Err(Error::config("--limit", "must be at least 1"));
         }
         if let Some(path) = &self.logits {
             not_of_a_run("--logits", path)?;
