@@ -348,6 +348,9 @@ fn mistakes_are_told_in_one_line_and_leave_nothing() {
     fs::copy(golden("cifar.logits.safetensors"), dir.join("images.safetensors")).unwrap();
     fs::write(dir.join("model.pt"), b"PK\x03\x04 and more than that").unwrap();
     fs::create_dir(dir.join("empty")).unwrap();
+    rewrite(&dir.join("w.safetensors"), &dir.join("nan.safetensors"), |all| {
+        all.iter_mut().find(|t| t.name == "classifier.bias").unwrap().spoil()
+    });
     let before = listing(dir);
     for (flags, parts) in [
         ("export run", &["--weights"][..]),
@@ -384,6 +387,11 @@ fn mistakes_are_told_in_one_line_and_leave_nothing() {
     let cells = golden("cifar.json");
     let evaluate = format!("evaluate w.safetensors --genotype {}", cells.display());
     one_line(&tool(INSPECT, dir, &evaluate), &["--data", "needed"]);
+    let diverged =
+        evaluate.replace("w.safetensors", "nan.safetensors --logits new --images images.safetensors");
+    let ended = tool(INSPECT, dir, &diverged);
+    one_line(&ended, &["nan.safetensors: gives a loss or logits that are NaN"]);
+    assert!(!ended.out.contains("loss") && !ended.out.contains("top-1"), "{}", ended.out);
     one_line(&tool(INSPECT, dir, &format!("{evaluate} --data synthetic")), &["10 classes", "tells 4 apart"]);
     one_line(&tool(TRAIN, dir, &format!("{TINY} --weights w.safetensors --out new")), &["another network"]);
     one_line(&tool(TRAIN, dir, &format!("{TINY} --weights nowhere --out new")), &["nowhere"]);

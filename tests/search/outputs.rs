@@ -237,7 +237,8 @@ fn sizes_that_no_network_has_are_mistakes_in_one_line() {
 #[test]
 fn a_budget_that_no_order_keeps_is_a_failure_with_its_rows() {
     let flags = "supernet --channels 2 --cells 3 --nodes 1 --image-size 8 --train-images 100 --memory-budget";
-    let inspect = |budget| run(assert_cmd::Command::new(INSPECT).args(flags.split_whitespace()).arg(budget));
+    let inspect =
+        |budget: &str| run(assert_cmd::Command::new(INSPECT).args(flags.split_whitespace()).arg(budget));
     let none = inspect("1MB");
     assert_eq!((none.code, none.err.as_str()), (Some(1), ""));
     for order in ["first", "second", "exact"] {

@@ -64,13 +64,16 @@ struct Sums {
     loss: f64,
     hits: Hits,
     logits: Vec<f32>,
+    /// Whether a loss or a logit is NaN or infinite.
+    broken: bool,
 }
 
 impl EvaluateArgs {
     /// Prints what is evaluated and how it does.
     ///
     /// # Errors
-    /// If the network, the data or the device cannot be had, if they do not fit, or the logits cannot be written.
+    /// If the network, the data or the device cannot be had, if they do not fit, a loss or a logit is not finite, or the
+    /// logits cannot be written.
     pub fn run(&self) -> Result<bool> {
         within("--batch-size", self.batch_size, 1..=MOST_IMAGES)?;
         if self.limit == Some(0) {
@@ -93,6 +96,10 @@ impl EvaluateArgs {
         for start in (0..images.len()).step_by(self.batch_size) {
             let batch = images.batch(start..images.len().min(start + self.batch_size))?;
             sums.add(&mut network, &batch, &device)?;
+            if sums.broken {
+                let what = "gives a loss or logits that are NaN or infinite, as a diverged run does; take an earlier checkpoint, or check the images";
+                return Err(Error::checkpoint(&self.network.file(), what));
+            }
         }
         if images.labelled() {
             let n = images.len();
@@ -219,7 +226,9 @@ impl Sums {
         self.loss += loss * batch.labels.count() as f64;
         self.hits.top1 += hits.top1;
         self.hits.top5 += hits.top5;
-        self.logits.extend(logits.as_slice::<f32>());
+        let logits = logits.as_slice::<f32>();
+        self.broken |= !loss.is_finite() || logits.iter().any(|logit| !logit.is_finite());
+        self.logits.extend(logits);
         Ok(())
     }
 }
