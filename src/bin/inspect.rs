@@ -40,7 +40,7 @@ enum Command {
     Genotype(GenotypeArgs),
     /// Lists the published cells: parameters, multiply-adds and memory of their networks
     Zoo(ZooArgs),
-    /// Tests a network on images: loss, top-1, top-5, logits
+    /// Tests a network on images, in f32 whatever it was trained in: loss, top-1, top-5, logits
     Evaluate(EvaluateArgs),
     /// Writes a network for other programs: PyTorch (safetensors), ONNX
     Export(ExportArgs),
@@ -123,7 +123,7 @@ struct SupernetArgs {
 
 #[derive(Args)]
 struct ParityArgs {
-    /// Golden files (.safetensors)
+    /// Golden files (.safetensors), such as tests/golden/cnn_c2_l3_8px.safetensors of the sources
     #[arg(required = true)]
     files: Vec<PathBuf>,
     /// Element type to compute in [default: f64 on the cpu, f32 on CUDA devices]
