@@ -11,6 +11,7 @@ mod program;
 
 use files::{Stored, golden, rewrite};
 use oche::nn::{Context, NormMode, RunningStats};
+use oche::run::checkpoint::Checkpoint;
 use oche::run::image_order::channels_last;
 use oche::run::loaded::{Found, Loaded, NetworkArgs};
 use oche::run::safetensors_read;
@@ -351,10 +352,16 @@ fn mistakes_are_told_in_one_line_and_leave_nothing() {
     rewrite(&dir.join("w.safetensors"), &dir.join("nan.safetensors"), |all| {
         all.iter_mut().find(|t| t.name == "classifier.bias").unwrap().spoil()
     });
+    let odd = Tensor::zeros([1, 3, 10, 10], DType::F32);
+    let tensors = vec![("images".into(), odd)];
+    let odd = Checkpoint { tensors, counters: vec![], state: serde_json::json!({}) };
+    odd.save_as(dir, "odd.safetensors").unwrap();
     let before = listing(dir);
     for (flags, parts) in [
-        ("export run", &["--weights"][..]),
-        ("export empty --weights x", &["empty/checkpoint.safetensors"]),
+        ("export run", &["--weights or --onnx: needed"][..]),
+        ("export empty --weights x", &["empty: holds no checkpoint.safetensors"]),
+        ("export . --weights x", &[".: is a folder of runs; name one of them, such as ./run"]),
+        ("export w.safetensors --weights x --genotype empty", &["empty: holds no genotype.json"]),
         ("export missing --weights x", &["missing"]),
         ("export model.pt --weights x --genotype PDARTS", &["model.pt", "save_file(model.state_dict()"]),
         ("export w.safetensors --weights x", &["--genotype", "which cells"]),
@@ -387,6 +394,8 @@ fn mistakes_are_told_in_one_line_and_leave_nothing() {
     let cells = golden("cifar.json");
     let evaluate = format!("evaluate w.safetensors --genotype {}", cells.display());
     one_line(&tool(INSPECT, dir, &evaluate), &["--data", "needed"]);
+    let odd = format!("{evaluate} --images odd.safetensors");
+    one_line(&tool(INSPECT, dir, &odd), &["--images: images of 10 x 10", "; write them at a multiple of 4"]);
     let diverged =
         evaluate.replace("w.safetensors", "nan.safetensors --logits new --images images.safetensors");
     let ended = tool(INSPECT, dir, &diverged);

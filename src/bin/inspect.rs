@@ -6,7 +6,9 @@ use oche::ops::cases::{Case, cases};
 use oche::run::bench::{self, BenchArgs};
 use oche::run::board::TensorboardArgs;
 use oche::run::cases as comparison;
-use oche::run::cli::{CLASSES, MOST_IMAGES, check_sizes, complain, line, offer, parse, print, within};
+use oche::run::cli::{
+    CLASSES, MOST_IMAGES, check_sizes, complain, counted, line, offer, parse, print, within,
+};
 use oche::run::config::SearchConfig;
 use oche::run::device::{self, Wanted};
 use oche::run::draw::cell_text;
@@ -113,7 +115,8 @@ struct SupernetArgs {
     /// What cells keep on a CPU; bf16 needs AVX-512 BF16 to be searched with, and --fusion on
     #[arg(long, value_enum, default_value_t = Kept::F32)]
     precision: Kept,
-    /// Memory that a search may take, such as 900MB or 1.5GB: cells are recomputed until it is enough
+    /// Memory that a search may take, such as 900MB or 1.5GB: cells are recomputed until it is enough; exit status 1 if it
+    /// is for no order
     #[arg(long, default_value = "none")]
     memory_budget: String,
     /// Images of the data set, which stay in memory [source: the training images of CIFAR-10]
@@ -241,10 +244,12 @@ fn inspect_genotype(args: &GenotypeArgs) -> Result<bool> {
         line(format_args!("source          {source}"))?;
     }
     line(format_args!(
-        "network         C = {channels}, {cells} cells, {classes} classes, {image_size} x {image_size} images"
+        "network         C = {channels}, {}, {}, {image_size} x {image_size} images",
+        counted(cells, "cell"),
+        counted(classes, "class")
     ))?;
     line(format_args!("parameters      {parameters}"))?;
-    line(format_args!("multiply-adds   {:.2} M a image, convolutions and linear layer", macs as f64 / 1e6))?;
+    line(format_args!("multiply-adds   {:.2} M an image, convolutions and linear layer", macs as f64 / 1e6))?;
     if let Some(folder) = &args.svg {
         std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
         result::write_drawings(folder, &genotype)?;
@@ -412,7 +417,7 @@ fn inspect_cases(args: &CasesArgs) -> Result<bool> {
     for (order, ((error, name), tolerance)) in worst.iter().zip(comparison::TOLERANCE).enumerate() {
         line(format_args!("order {order}: largest error {error:.1e} of {tolerance:.0e} allowed, in {name}"))?;
     }
-    line(format_args!("{} cases, {failed} failed", chosen.len()))?;
+    line(format_args!("{}, {failed} failed", counted(chosen.len(), "case")))?;
     Ok(failed == 0)
 }
 

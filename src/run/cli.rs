@@ -281,6 +281,12 @@ fn check_countable(config: &SearchConfig) -> Result<()> {
     Ok(())
 }
 
+/// `1 cell`, `2 cells`.
+pub fn counted(n: usize, what: &str) -> String {
+    let plural = if what.ends_with('s') { "es" } else { "s" };
+    format!("{n} {what}{}", if n == 1 { "" } else { plural })
+}
+
 /// Prints `text`, which is all that was asked for: a full disk is an error, a reader that has seen enough is none.
 pub fn print(text: &str) -> Result<()> {
     offer(text).map(drop)

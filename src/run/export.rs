@@ -13,7 +13,7 @@ pub struct ExportArgs {
     #[command(flatten)]
     network: NetworkArgs,
     /// File to write the state_dict to, as safetensors: the published PyTorch code loads it with strict=True
-    #[arg(long, value_name = "FILE", required_unless_present = "onnx")]
+    #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
     /// File to write a trained network to, as ONNX: `input` (batch, channels, height, width), normalised as in training
     /// (inspect evaluate says how), to `logits`, in evaluation mode
@@ -55,8 +55,11 @@ impl ExportArgs {
         Ok(true)
     }
 
-    /// That no file is lost: one of a run, or the first of two of one name.
+    /// That there is a file to write, and that none is lost: one of a run, or the first of two of one name.
     fn check(&self) -> Result<()> {
+        if self.onnx.is_none() && self.weights.is_none() {
+            return Err(Error::config("--weights or --onnx", "needed, with the name of the file to write"));
+        }
         for (flag, path) in [("--onnx", &self.onnx), ("--weights", &self.weights)] {
             path.as_ref().map_or(Ok(()), |path| not_of_a_run(flag, path))?;
         }

@@ -2,6 +2,7 @@
 //! PyTorch code and nothing else, so that it loads there with `strict=True`, and files of that code load here.
 
 use super::checkpoint::{BEST, Checkpoint, METADATA_KEY, NEWEST, PREVIOUS};
+use super::found::no_run;
 use super::network_state::{is_of_network, pack_weights};
 use super::tensor_file::{self, Content, NamedTensors, Reader};
 use super::{board, folder};
@@ -76,12 +77,16 @@ pub fn not_of_a_run(flag: &str, path: &Path) -> Result<()> {
 
 /// The file that `path` stands for: of a run folder the checkpoint after the best test, if there is one and `last` does
 /// not ask for the newest, else the newest.
-pub fn file(path: &Path, last: bool) -> PathBuf {
-    let best = path.join(BEST);
+///
+/// # Errors
+/// [`Error::Data`] for a folder without a checkpoint.
+pub fn file(path: &Path, last: bool) -> Result<PathBuf> {
+    let (best, newest) = (path.join(BEST), path.join(NEWEST));
     match path.is_dir() {
-        true if best.exists() && !last => best,
-        true => path.join(NEWEST),
-        false => path.to_owned(),
+        false => Ok(path.to_owned()),
+        true if best.exists() && !last => Ok(best),
+        true if newest.exists() => Ok(newest),
+        true => Err(no_run(path, NEWEST)),
     }
 }
 

@@ -1,6 +1,6 @@
 //! `inspect zoo`: what the networks of the published cells take.
 
-use super::cli::{MOST_IMAGES, print, within};
+use super::cli::{MOST_IMAGES, counted, print, within};
 use super::memory::show;
 use crate::data::loader::Batch;
 use crate::error::{Error, Result};
@@ -59,9 +59,13 @@ impl ZooArgs {
         let columns = format!("{:>8} {:>7} {:>9}", "M mul", "MB", "images/s");
         format!(
             "CIFAR-10: C = 36, 20 cells, 32 x 32 pixels; ImageNet: C = 48, 14 cells, 224 x 224 pixels\n\
-             memory: of the tensors of a forward of {} images, weights not counted\n\n\
+             memory: of the tensors of a forward of {}, weights not counted\n\n\
              {:<15} {:>10} {:>10} {columns} {:>10} {columns}\n",
-            self.batch_size, "CIFAR-10:", "parameters", "with aux", "ImageNet:"
+            counted(self.batch_size, "image"),
+            "CIFAR-10:",
+            "parameters",
+            "with aux",
+            "ImageNet:"
         )
     }
 

@@ -5,7 +5,7 @@ mod images;
 use crate::data::loader::Batch;
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::run::cli::{MOST_IMAGES, line, within};
+use crate::run::cli::{MOST_IMAGES, counted, line, within};
 use crate::run::config::{Configuration, SearchConfig, TrainConfig};
 use crate::run::device::Wanted;
 use crate::run::folder;
@@ -98,7 +98,7 @@ impl EvaluateArgs {
             sums.add(&mut network, &batch, &device)?;
             if sums.broken {
                 let what = "gives a loss or logits that are NaN or infinite, as a diverged run does; take an earlier checkpoint, or check the images";
-                return Err(Error::checkpoint(&self.network.file(), what));
+                return Err(Error::checkpoint(&self.network.file()?, what));
             }
         }
         if images.labelled() {
@@ -142,7 +142,7 @@ impl EvaluateArgs {
         }
         request.image_size = self.image_size.or(request.image_size);
         request.dir = match (&self.data_dir, &self.data) {
-            (None, None) if request.name != "synthetic" => data_dir(&self.network.file(), network)?,
+            (None, None) if request.name != "synthetic" => data_dir(&self.network.file()?, network)?,
             (given, _) => given.clone(),
         };
         let (images, which) = Images::of(&request, held, crops)?;
@@ -170,12 +170,14 @@ impl Loaded {
                 let NetworkConfig { kind, channels, cells, classes, .. } = found.config;
                 let count = found.weights.layout.count;
                 let kind = format!("{kind:?}").to_lowercase();
-                format!("{kind}: C = {channels}, {cells} cells, {classes} classes, {count} parameters")
+                let (cells, classes) = (counted(cells, "cell"), counted(classes, "class"));
+                format!("{kind}: C = {channels}, {cells}, {classes}, {count} parameters")
             }
             Self::Supernet(searched) => {
                 let space = &searched.settings.space;
                 let count = searched.searcher.weights.layout.count;
-                format!("{}: C = {}, {} cells, {count} weights", space.name, space.channels, space.cells)
+                let cells = counted(space.cells, "cell");
+                format!("{}: C = {}, {cells}, {count} weights", space.name, space.channels)
             }
         }
     }
@@ -186,10 +188,12 @@ impl Loaded {
             Self::Found(found) => (found.config, found.config.classes, found.config.image_channels),
             Self::Supernet(searched) => (NetworkConfig::default(), searched.classes, searched.image_channels),
         };
-        NetworkConfig { auxiliary: false, ..config }.check_images([height, width])?;
+        let sizes = NetworkConfig { auxiliary: false, ..config }.check_images([height, width]);
+        sizes.map_err(|e| images.no_size_to_choose(e, config.kind.multiple()))?;
         if channels != image_channels {
-            let what = format!("images have {channels} channels, the network takes {image_channels}");
-            return Err(Error::config("--data", what));
+            let channels = counted(channels, "channel");
+            let what = format!("images have {channels}, the network takes {image_channels}");
+            return Err(Error::config(images.flag(), what));
         }
         images.check_labels(classes)
     }
