@@ -58,9 +58,9 @@ pub enum Error {
 fn after_failed_write(source: &std::io::Error) -> &'static str {
     use std::io::ErrorKind::{PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
     match source.kind() {
-        StorageFull | QuotaExceeded => "free space or choose another folder with --out",
-        PermissionDenied | ReadOnlyFilesystem => "make the folder writable or choose another with --out",
-        _ => "choose another folder with --out",
+        StorageFull | QuotaExceeded => "free space or write to another folder",
+        PermissionDenied | ReadOnlyFilesystem => "make the folder writable or write to another",
+        _ => "see that the folder is there and writable, or write to another",
     }
 }
 

@@ -11,6 +11,7 @@ mod program;
 
 use files::{Stored, golden, rewrite};
 use oche::nn::{Context, NormMode, RunningStats};
+use oche::run::checkpoint::Checkpoint;
 use oche::run::image_order::channels_last;
 use oche::run::loaded::{Found, Loaded, NetworkArgs};
 use oche::run::safetensors_read;
@@ -348,10 +349,19 @@ fn mistakes_are_told_in_one_line_and_leave_nothing() {
     fs::copy(golden("cifar.logits.safetensors"), dir.join("images.safetensors")).unwrap();
     fs::write(dir.join("model.pt"), b"PK\x03\x04 and more than that").unwrap();
     fs::create_dir(dir.join("empty")).unwrap();
+    rewrite(&dir.join("w.safetensors"), &dir.join("nan.safetensors"), |all| {
+        all.iter_mut().find(|t| t.name == "classifier.bias").unwrap().spoil()
+    });
+    let odd = Tensor::zeros([1, 3, 10, 10], DType::F32);
+    let tensors = vec![("images".into(), odd)];
+    let odd = Checkpoint { tensors, counters: vec![], state: serde_json::json!({}) };
+    odd.save_as(dir, "odd.safetensors").unwrap();
     let before = listing(dir);
     for (flags, parts) in [
-        ("export run", &["--weights"][..]),
-        ("export empty --weights x", &["empty/checkpoint.safetensors"]),
+        ("export run", &["--weights or --onnx: needed"][..]),
+        ("export empty --weights x", &["empty: holds no checkpoint.safetensors"]),
+        ("export . --weights x", &[".: is a folder of runs; name one of them, such as ./run"]),
+        ("export w.safetensors --weights x --genotype empty", &["empty: holds no genotype.json"]),
         ("export missing --weights x", &["missing"]),
         ("export model.pt --weights x --genotype PDARTS", &["model.pt", "save_file(model.state_dict()"]),
         ("export w.safetensors --weights x", &["--genotype", "which cells"]),
@@ -359,6 +369,12 @@ fn mistakes_are_told_in_one_line_and_leave_nothing() {
         ("export run --weights x --genotype PDARTS", &["--genotype", "its own cells"]),
         ("export run --weights run/best.safetensors", &["--weights", "a run's checkpoint"]),
         ("export run --onnx run/checkpoint.safetensors", &["--onnx", "a run's checkpoint"]),
+        ("export run --weights run/config.toml", &["--weights", "a file of the run"]),
+        ("export run --onnx same --weights ./same", &["--weights", "--onnx too"]),
+        ("evaluate run --logits run/metrics.jsonl", &["--logits", "a file of the run"]),
+        ("compare run run --out run/best.safetensors", &["--out", "a run's checkpoint"]),
+        ("compare run run --out run/config.toml", &["--out", "a file of the run"]),
+        ("bench --quick --out run/log.txt", &["--out", "a file of the run"]),
         ("export run --weights no/x", &["cannot write no/x"]),
         ("export run --onnx no/x.onnx", &["cannot write no/x.onnx"]),
         ("export run --onnx x --mean 1,2,3", &["--deviation"]),
@@ -378,6 +394,13 @@ fn mistakes_are_told_in_one_line_and_leave_nothing() {
     let cells = golden("cifar.json");
     let evaluate = format!("evaluate w.safetensors --genotype {}", cells.display());
     one_line(&tool(INSPECT, dir, &evaluate), &["--data", "needed"]);
+    let odd = format!("{evaluate} --images odd.safetensors");
+    one_line(&tool(INSPECT, dir, &odd), &["--images: images of 10 x 10", "; write them at a multiple of 4"]);
+    let diverged =
+        evaluate.replace("w.safetensors", "nan.safetensors --logits new --images images.safetensors");
+    let ended = tool(INSPECT, dir, &diverged);
+    one_line(&ended, &["nan.safetensors: gives a loss or logits that are NaN"]);
+    assert!(!ended.out.contains("loss") && !ended.out.contains("top-1"), "{}", ended.out);
     one_line(&tool(INSPECT, dir, &format!("{evaluate} --data synthetic")), &["10 classes", "tells 4 apart"]);
     one_line(&tool(TRAIN, dir, &format!("{TINY} --weights w.safetensors --out new")), &["another network"]);
     one_line(&tool(TRAIN, dir, &format!("{TINY} --weights nowhere --out new")), &["nowhere"]);

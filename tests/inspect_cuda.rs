@@ -86,7 +86,7 @@ fn emulated_benches_measure_every_part() {
     let kinds: Vec<String> = rows("steps").iter().map(kind).collect();
     assert_eq!(kinds, ["f32 eager", "f32 graph", "bf16 eager", "bf16 graph"]);
     assert!(said.contains("a search step, C = 2, 3 cells"), "{said}");
-    fails(Some(driver.path()), "bench --batch 1", &["--batch", "at least 2"]);
+    fails(Some(driver.path()), "bench --batch 1", &["--batch", "from 2 to"]);
 }
 
 #[test]

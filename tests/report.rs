@@ -360,7 +360,7 @@ fn what_cannot_be_drawn_is_said_in_a_sentence() {
     for (run, parts) in [
         ("empty", &["empty: is no run folder", "config.toml"][..]),
         ("nowhere", &["nowhere: is no run folder"]),
-        ("early", &["early: has no finished epoch yet"]),
+        ("early", &["early: has no finished epoch; wait"]),
         ("torn", &["torn/metrics.jsonl: line 3 is not a row"]),
         ("nodes", &["nodes/alphas.jsonl: line 1: ", "3 nodes have 9 edges, but the weights have 5 rows"]),
         ("settings", &["settings/config.toml, line 2: unknown key space.nodez"]),

@@ -298,7 +298,7 @@ fn mistakes_are_one_sentence_and_change_nothing() {
         ("--genotype cell.txt", &["cell.txt", "unknown operation", "did you mean sep_conv_3x3?"]),
         ("--genotype late.json", &["late.json", "second gene of node 0 reads state 2, which comes later"]),
         ("--genotype none.json", &["cannot read none.json"]),
-        ("--genotype set", &["cannot read set/genotype.json"]),
+        ("--genotype set", &["set: holds no genotype.json"]),
         (
             "--image-size 16",
             &[

@@ -6,12 +6,16 @@ use oche::ops::cases::{Case, cases};
 use oche::run::bench::{self, BenchArgs};
 use oche::run::board::TensorboardArgs;
 use oche::run::cases as comparison;
-use oche::run::cli::{parse, print};
+use oche::run::cli::{
+    CLASSES, MOST_IMAGES, check_sizes, complain, counted, line, offer, parse, print, within,
+};
+use oche::run::config::SearchConfig;
 use oche::run::device::{self, Wanted};
 use oche::run::draw::cell_text;
 use oche::run::evaluate::EvaluateArgs;
 use oche::run::export::ExportArgs;
 use oche::run::report::{CompareArgs, ReportArgs};
+use oche::run::state_dict::not_of_a_run;
 use oche::run::zoo::ZooArgs;
 use oche::run::{found, memory, parity, result};
 use oche::search::{Order, Workload};
@@ -38,7 +42,7 @@ enum Command {
     Genotype(GenotypeArgs),
     /// Lists the published cells: parameters, multiply-adds and memory of their networks
     Zoo(ZooArgs),
-    /// Tests a network on images: loss, top-1, top-5, logits
+    /// Tests a network on images, in f32 whatever it was trained in: loss, top-1, top-5, logits
     Evaluate(EvaluateArgs),
     /// Writes a network for other programs: PyTorch (safetensors), ONNX
     Export(ExportArgs),
@@ -111,7 +115,8 @@ struct SupernetArgs {
     /// What cells keep on a CPU; bf16 needs AVX-512 BF16 to be searched with, and --fusion on
     #[arg(long, value_enum, default_value_t = Kept::F32)]
     precision: Kept,
-    /// Memory that a search may take, such as 900MB or 1.5GB: cells are recomputed until it is enough
+    /// Memory that a search may take, such as 900MB or 1.5GB: cells are recomputed until it is enough; exit status 1 if it
+    /// is for no order
     #[arg(long, default_value = "none")]
     memory_budget: String,
     /// Images of the data set, which stay in memory [source: the training images of CIFAR-10]
@@ -121,7 +126,7 @@ struct SupernetArgs {
 
 #[derive(Args)]
 struct ParityArgs {
-    /// Golden files (.safetensors)
+    /// Golden files (.safetensors), such as tests/golden/cnn_c2_l3_8px.safetensors of the sources
     #[arg(required = true)]
     files: Vec<PathBuf>,
     /// Element type to compute in [default: f64 on the cpu, f32 on CUDA devices]
@@ -188,7 +193,7 @@ fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(e) => {
-            eprintln!("error: {e}");
+            complain(e);
             ExitCode::FAILURE
         }
     }
@@ -212,14 +217,12 @@ fn run(command: Command) -> Result<bool> {
     }
 }
 
-fn image_size(size: usize) -> Result<[usize; 2]> {
-    if size == 0 || !size.is_multiple_of(4) {
-        return Err(Error::config(
-            "--image-size",
-            format!("{size} cannot be halved twice; choose a multiple of 4"),
-        ));
-    }
-    Ok([size, size])
+/// Settings of a search of these sizes and of the smallest batch: its limits are those of all networks here.
+fn sized(channels: usize, cells: usize, image_size: usize) -> SearchConfig {
+    let mut config = SearchConfig::default();
+    config.search.batch_size = 2;
+    (config.space.channels, config.space.cells, config.data.image_size) = (channels, cells, image_size);
+    config
 }
 
 fn inspect_genotype(args: &GenotypeArgs) -> Result<bool> {
@@ -228,35 +231,43 @@ fn inspect_genotype(args: &GenotypeArgs) -> Result<bool> {
         let text = if args.json { genotype.to_json() } else { format!("{genotype}\n") };
         return print(&text).map(|()| true);
     }
-    let size = image_size(args.image_size)?;
-    let GenotypeArgs { channels, cells, classes, .. } = *args;
+    let GenotypeArgs { channels, cells, classes, image_size, .. } = *args;
+    check_sizes(sized(channels, cells, image_size))?;
+    within("--classes", classes, CLASSES)?;
     let network = NetworkConfig { channels, cells, classes, ..NetworkConfig::default() };
-    let (parameters, macs) = result::size(&genotype, network, size)?;
-    println!("{genotype}\n");
+    let (parameters, macs) = result::size(&genotype, network, [image_size; 2])?;
+    line(format_args!("{genotype}\n"))?;
     for (name, kind) in [("normal", CellKind::Normal), ("reduction", CellKind::Reduce)] {
-        println!("{name} cell\n{}\n", cell_text(genotype.genes(kind), genotype.concat(kind)));
+        line(format_args!("{name} cell\n{}\n", cell_text(genotype.genes(kind), genotype.concat(kind))))?;
     }
     if let Ok(source) = zoo::source(&args.genotype) {
-        println!("source          {source}");
+        line(format_args!("source          {source}"))?;
     }
-    println!(
-        "network         C = {channels}, {cells} cells, {classes} classes, {0} x {0} images",
-        args.image_size
-    );
-    println!("parameters      {parameters}");
-    println!("multiply-adds   {:.2} M a image, convolutions and linear layer", macs as f64 / 1e6);
+    line(format_args!(
+        "network         C = {channels}, {}, {}, {image_size} x {image_size} images",
+        counted(cells, "cell"),
+        counted(classes, "class")
+    ))?;
+    line(format_args!("parameters      {parameters}"))?;
+    line(format_args!("multiply-adds   {:.2} M an image, convolutions and linear layer", macs as f64 / 1e6))?;
     if let Some(folder) = &args.svg {
         std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
         result::write_drawings(folder, &genotype)?;
-        println!("drawings        {}", folder.join("{normal,reduce}.svg").display());
+        line(format_args!("drawings        {}", folder.join("{normal,reduce}.svg").display()))?;
     }
     Ok(true)
 }
 
 fn inspect_supernet(args: &SupernetArgs) -> Result<bool> {
-    let [size, _] = image_size(args.image_size)?;
-    let candidates =
+    let size = args.image_size;
+    let candidates: Vec<String> =
         args.candidates.clone().unwrap_or_else(|| CANDIDATES[..8].iter().map(|c| c.to_string()).collect());
+    let mut wanted = sized(args.channels, args.cells, size);
+    (wanted.space.nodes, wanted.space.candidates) = (args.nodes, candidates.clone());
+    (wanted.search.batch_size, wanted.run.memory_budget) = (args.batch_size, args.memory_budget.clone());
+    let budget = check_sizes(wanted.clone()).and_then(|()| wanted.memory_budget())?;
+    within("--classes", args.classes, CLASSES)?;
+    within("--train-images", args.train_images, 0..=1_000_000_000)?;
     let config = CnnConfig {
         channels: args.channels,
         cells: args.cells,
@@ -269,56 +280,52 @@ fn inspect_supernet(args: &SupernetArgs) -> Result<bool> {
     if config.lean && !config.fused {
         return Err(Error::config("--precision", "bf16 is of fused cells; take --fusion on, or f32"));
     }
-    if args.batch_size < 2 {
-        return Err(Error::config("--batch-size", "must be at least 2"));
-    }
     let mut net = CnnSupernet::new(&config)?;
     let alphas: usize = net.kinds().iter().map(|kind| kind.alphas()).sum();
-    println!("candidates      {}", candidates.join(", "));
-    println!("weights         {}", net.layout().count);
-    println!("alphas          {alphas}");
-    println!("batch norms     {}", net.norms().len());
-    println!(
+    line(format_args!("candidates      {}", candidates.join(", ")))?;
+    line(format_args!("weights         {}", net.layout().count))?;
+    line(format_args!("alphas          {alphas}"))?;
+    line(format_args!("batch norms     {}", net.norms().len()))?;
+    line(format_args!(
         "\na search step of batch {} at {size} x {size} pixels, {}:",
         args.batch_size,
         args.precision.name()
-    );
-    println!(
+    ))?;
+    line(format_args!(
         "{:<8} {:>6} {:>11} {:>9} {:>9} {:>11} {:>12}  cells",
         "order", "passes", "operations", "GFLOP", "GB moved", "tensors MB", "process MB"
-    );
+    ))?;
+    let mut possible = false;
     for (name, order) in [("first", Order::First), ("second", Order::Second), ("exact", Order::Exact)] {
         if config.lean && order == Order::Exact {
-            println!("{name:<8} computes with dual numbers, which are f32");
+            line(format_args!("{name:<8} computes with dual numbers, which are f32"))?;
             continue;
         }
         let image = [size, size, config.image_channels];
-        print_step(
-            name,
-            &mut net,
-            Workload { order, batch: args.batch_size, image, precision: DType::F32 },
-            args,
-        )?;
+        let load = Workload { order, batch: args.batch_size, image, precision: DType::F32 };
+        possible |= print_step(name, &mut net, load, args.train_images, budget)?;
     }
-    Ok(true)
+    Ok(possible)
 }
 
-/// A row of the table: what a step of one order takes, within the budget if there is one.
-fn print_step(name: &str, net: &mut CnnSupernet, load: Workload, args: &SupernetArgs) -> Result<()> {
-    let images = args.train_images * (load.image.iter().product::<usize>() + size_of::<u32>());
-    let budget = memory::parse(&args.memory_budget);
-    if let Some(budget) = budget.map_err(|what| Error::config("--memory-budget", what))? {
-        match memory::fit(net, &load, budget, images, &Device::Cpu) {
-            Err(Error::Config { what, .. }) => {
-                println!("{name:<8} the budget {what}");
-                return Ok(());
-            }
-            fitted => fitted?,
+/// A row of the table: what a step of one order takes, within the budget if there is one; whether that can be.
+fn print_step(
+    name: &str,
+    net: &mut CnnSupernet,
+    load: Workload,
+    train_images: usize,
+    budget: Option<usize>,
+) -> Result<bool> {
+    let images = train_images * (load.image.iter().product::<usize>() + size_of::<u32>());
+    match budget.map(|budget| memory::fit(net, &load, budget, images, &Device::Cpu)) {
+        Some(Err(Error::Config { what, .. })) => {
+            return line(format_args!("{name:<8} the budget {what}")).map(|()| false);
         }
+        fitted => fitted.unwrap_or(Ok(()))?,
     }
     let plan = load.plan(net)?;
     let cost = plan.counters.cost;
-    println!(
+    line(format_args!(
         "{name:<8} {:>6} {:>11} {:>9.1} {:>9.1} {:>11.1} {:>12.1}  {}",
         load.order.passes().len(),
         plan.counters.launches,
@@ -327,8 +334,8 @@ fn print_step(name: &str, net: &mut CnnSupernet, load: Workload, args: &Supernet
         plan.peak as f64 / 1e6,
         memory::process(plan.peak, images) as f64 / 1e6,
         memory::recomputed(net.recomputed())
-    );
-    Ok(())
+    ))
+    .map(|()| true)
 }
 
 fn open(device: &str) -> Result<(Device, String)> {
@@ -348,15 +355,15 @@ fn inspect_parity(args: &ParityArgs) -> Result<bool> {
         (Some(Precision::F64) | None, Device::Cpu) => DType::F64,
         _ => DType::F32,
     };
-    println!("device {text}");
+    line(format_args!("device {text}"))?;
     let mut all = true;
     for path in &args.files {
-        println!("{}, {dtype:?}", path.display());
-        println!("  {:<18} {:>7} {:>13} {:>10}", "group", "tensors", "largest error", "tolerance");
+        line(format_args!("{}, {dtype:?}", path.display()))?;
+        line(format_args!("  {:<18} {:>7} {:>13} {:>10}", "group", "tensors", "largest error", "tolerance"))?;
         let rows = match parity::compare(path, dtype, args.fusion == Fusion::On, &device) {
             Ok(rows) => rows,
             Err(error) => {
-                eprintln!("error: {error}");
+                complain(error);
                 all = false;
                 continue;
             }
@@ -364,25 +371,25 @@ fn inspect_parity(args: &ParityArgs) -> Result<bool> {
         for row in rows {
             let verdict = if row.passes() { "pass".into() } else { format!("FAIL {}", row.worst) };
             all &= row.passes();
-            println!(
+            line(format_args!(
                 "  {:<18} {:>7} {:>13.1e} {:>10.0e} {verdict}",
                 row.group, row.tensors, row.error, row.tolerance
-            );
+            ))?;
         }
     }
-    println!("{}", if all { "all groups pass" } else { "some groups FAIL" });
+    line(if all { "all groups pass" } else { "some groups FAIL" })?;
     Ok(all)
 }
 
 fn inspect_device(args: &DeviceArgs) -> Result<bool> {
     let (lines, usable) = device::report();
-    println!("{}", lines.join("\n"));
+    line(lines.join("\n"))?;
     if args.require { usable.map(|()| true) } else { Ok(true) }
 }
 
 fn inspect_cases(args: &CasesArgs) -> Result<bool> {
     let (device, text) = open(&args.device)?;
-    println!("device {text}");
+    line(format_args!("device {text}"))?;
     let has_kernel = |case: &Case| device.cuda().is_none() || !case.host_only;
     let chosen: Vec<_> =
         cases().into_iter().filter(|case| has_kernel(case) && case.name.contains(&args.filter)).collect();
@@ -401,27 +408,38 @@ fn inspect_cases(args: &CasesArgs) -> Result<bool> {
         }
         if let Some(what) = verdict.wrong {
             failed += 1;
-            println!("FAIL {}: {what}", case.name);
+            line(format_args!("FAIL {}: {what}", case.name))?;
             if let Some(cuda) = device.cuda() {
                 cuda.synchronize()?; // nothing can be said of the rest where the device is lost
             }
         }
     }
     for (order, ((error, name), tolerance)) in worst.iter().zip(comparison::TOLERANCE).enumerate() {
-        println!("order {order}: largest error {error:.1e} of {tolerance:.0e} allowed, in {name}");
+        line(format_args!("order {order}: largest error {error:.1e} of {tolerance:.0e} allowed, in {name}"))?;
     }
-    println!("{} cases, {failed} failed", chosen.len());
+    line(format_args!("{}, {failed} failed", counted(chosen.len(), "case")))?;
     Ok(failed == 0)
 }
 
 fn inspect_bench(args: &BenchArgs) -> Result<bool> {
+    args.out.as_ref().map_or(Ok(()), |path| not_of_a_run("--out", path))?;
+    let options = args.options();
+    let mut wanted = sized(options.channels, options.cells, options.image_size);
+    wanted.space.nodes = options.nodes;
+    check_sizes(wanted)?;
+    options.batches.iter().try_for_each(|&batch| within("--batch", batch, 2..=MOST_IMAGES))?;
     let (device, text) = open(&args.device)?;
-    bench::run(&device, &text, &args.options(), &mut |line, all| {
-        println!("{line}");
+    let mut unread = false;
+    let measured = bench::run(&device, &text, &options, &mut |row, all| {
+        unread = !offer(&format!("{row}\n"))?;
         match &args.out {
             Some(path) => std::fs::write(path, format!("{all:#}\n")).map_err(Error::io("write", path)),
+            None if unread => Err(Error::device("measured for nobody")), // no reason to go on, nor one to tell
             None => Ok(()),
         }
-    })?;
-    Ok(true)
+    });
+    match measured {
+        Err(_) if unread && args.out.is_none() => Ok(true),
+        measured => measured.map(|_| true),
+    }
 }

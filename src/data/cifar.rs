@@ -117,7 +117,7 @@ type Decoded = (Vec<u8>, Vec<u32>);
 /// # Errors
 /// `Error::Data` names the file that is missing, of a wrong size, damaged, or of another kind.
 pub fn load(layout: &Layout, path: &Path) -> Result<Dataset> {
-    files::check_exists(path, ", or fetch the set into it with --download")?;
+    files::check_exists(path, ", or let search or train fetch the set into it with --download")?;
     let decoded: Vec<Result<Decoded>> = match locate(layout, path)? {
         Source::Archive(archive) => {
             let batches = read_archive(layout, &archive)?;
@@ -199,7 +199,7 @@ fn locate(layout: &Layout, path: &Path) -> Result<Source> {
     Err(Error::data(
         path,
         format!(
-            "holds none of {} (also as .gz or in {}) and no {}; give the folder that does, or fetch it with --download",
+            "holds none of {} (also as .gz or in {}) and no {}; give the folder that does, or let search or train fetch it with --download",
             layout.batches.join(", "),
             layout.folder,
             layout.archive

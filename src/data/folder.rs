@@ -196,7 +196,11 @@ fn check_header(path: &Path) -> Result<()> {
 }
 
 fn no_image(path: &Path, error: &ImageError) -> Error {
-    let reason = error.to_string();
-    let reason = reason.lines().next().unwrap_or_default().trim_end_matches('.');
-    Error::data(path, format!("cannot be read as an image ({reason}); replace it or move it away"))
+    let reason = match error {
+        ImageError::Unsupported(_) => "it is no PNG or JPEG of a kind known here".into(),
+        ImageError::Limits(_) => "it is too large".into(),
+        ImageError::IoError(e) if e.raw_os_error().is_some() => e.to_string(),
+        _ => "it is damaged or cut short".into(), // a decoder's own words are for its makers
+    };
+    Error::data(path, format!("cannot be read as an image, since {reason}; replace it or move it away"))
 }

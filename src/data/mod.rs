@@ -234,7 +234,7 @@ pub fn wanted(name: &str, dir: &Path) -> Option<Archive> {
 
 /// How a sentence ends on the files of `name` that are not there.
 pub fn or_download(name: &str) -> &'static str {
-    if PUBLISHED.contains(&name) { ", or fetch it with --download" } else { "" }
+    if PUBLISHED.contains(&name) { ", or let search or train fetch it with --download" } else { "" }
 }
 
 /// Loads a data set into memory.

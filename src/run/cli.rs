@@ -2,11 +2,14 @@
 
 use super::config::{Configuration, Given, Key, Order, SearchConfig, TrainConfig, show};
 use super::{download, folder, interrupt};
+use crate::data::IMAGE_SIZES;
 use crate::error::{Error, Result};
 use clap::builder::{OsStr, ValueParser};
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, Parser, ValueEnum};
+use std::fmt::Display;
 use std::io::{ErrorKind, Write};
 use std::marker::PhantomData;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -127,7 +130,7 @@ fn arg<C: Configuration>(key: &'static Key) -> Arg {
 pub fn parse<A: Parser>() -> Result<A, ExitCode> {
     A::try_parse().map_err(|e| {
         if e.use_stderr() {
-            eprintln!("error: {}", one_sentence(&e));
+            complain(one_sentence(&e));
         } else {
             let _ = e.print(); // a reader that went away (search --help | head) has seen enough
         }
@@ -229,15 +232,84 @@ pub fn resolve_training(args: &TrainArgs) -> Result<TrainConfig> {
     })
 }
 
+/// The most images of a batch, as `search` and `train` have it.
+pub const MOST_IMAGES: usize = 1 << 20;
+
+/// Classes of a network that is only counted.
+pub const CLASSES: RangeInclusive<usize> = 1..=1_000_000;
+
+/// That the number which `flag` gives lies in `range`.
+///
+/// # Errors
+/// [`Error::Config`].
+pub fn within(flag: &str, n: usize, range: RangeInclusive<usize>) -> Result<()> {
+    let what = || format!("is {n}, must be from {} to {}", range.start(), range.end());
+    if range.contains(&n) { Ok(()) } else { Err(Error::config(flag, what())) }
+}
+
+/// That `search` would take the sizes in `config`, and that they can be counted with.
+///
+/// # Errors
+/// [`Error::Config`] under the flag that gives the size.
+pub fn check_sizes(mut config: SearchConfig) -> Result<()> {
+    within("--image-size", config.data.image_size, IMAGE_SIZES)?; // 0, which is as in the files, too
+    config.data.crop_padding = 0;
+    let flag = |path: String| {
+        let key = SearchConfig::KEYS.iter().find(|key| key.path == path);
+        key.map_or(path, |key| format!("--{}", key.flag))
+    };
+    config.validate().map_err(|e| match e {
+        Error::Config { key, what } => Error::Config { key: flag(key), what },
+        other => other,
+    })?;
+    check_countable(&config)
+}
+
+/// That a step can be counted: in 64 bits, and with the statistics of all normalisations in memory.
+fn check_countable(config: &SearchConfig) -> Result<()> {
+    let (space, size, batch) = (&config.space, config.data.image_size, config.search.batch_size);
+    let cells = (space.channels * space.cells * space.nodes * (space.nodes + 3) / 2) as f64;
+    // of each pixel, channel and channel of an edge hundreds of operations, of each channel of an edge some 300 bytes
+    let pixels = (batch * size * size) as f64;
+    if pixels * space.channels as f64 * cells > 2e15 || cells > 4e6 {
+        let what = format!(
+            "is {}, with such cells, images and batches more than can be counted; choose smaller sizes",
+            space.channels
+        );
+        return Err(Error::config("--channels", what));
+    }
+    Ok(())
+}
+
+/// `1 cell`, `2 cells`.
+pub fn counted(n: usize, what: &str) -> String {
+    let plural = if what.ends_with('s') { "es" } else { "s" };
+    format!("{n} {what}{}", if n == 1 { "" } else { plural })
+}
+
 /// Prints `text`, which is all that was asked for: a full disk is an error, a reader that has seen enough is none.
 pub fn print(text: &str) -> Result<()> {
+    offer(text).map(drop)
+}
+
+/// Prints a line, as [`print`].
+pub fn line(text: impl Display) -> Result<()> {
+    print(&format!("{text}\n"))
+}
+
+/// Prints `text`; whether there is a reader still, to whom more can be printed.
+pub fn offer(text: &str) -> Result<bool> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(e) if e.kind() != ErrorKind::BrokenPipe => {
-            Err(Error::io("write to", Path::new("standard output"))(e))
-        }
-        _ => Ok(()),
+        Ok(()) => Ok(true),
+        Err(e) if e.kind() == ErrorKind::BrokenPipe => Ok(false),
+        Err(e) => Err(Error::io("write to", Path::new("standard output"))(e)),
     }
+}
+
+/// Tells a mistake in one line, if there is somebody to tell.
+pub fn complain(mistake: impl Display) {
+    let _ = writeln!(std::io::stderr(), "error: {mistake}");
 }
 
 /// How a run ended.
@@ -254,7 +326,7 @@ pub fn status(ended: Result<Outcome>) -> ExitCode {
         Ok(Outcome::Finished) => ExitCode::SUCCESS,
         Ok(Outcome::Interrupted) => ExitCode::from(interrupt::EXIT_STATUS as u8),
         Err(e) => {
-            eprintln!("error: {e}");
+            complain(e);
             ExitCode::FAILURE
         }
     }

@@ -1,7 +1,7 @@
 //! Where a genotype comes from: a published name, a file, a run folder, or the newest search.
 
 use super::folder;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::space::genotype::{self, Genotype};
 use crate::space::zoo;
 use std::path::{Path, PathBuf};
@@ -13,9 +13,20 @@ const FALLBACK: &str = "DARTS_V2";
 pub fn genotype(what: &str) -> Result<Genotype> {
     let path = Path::new(what);
     if path.is_dir() {
-        return genotype::read(&path.join(folder::GENOTYPE_JSON));
+        let file = path.join(folder::GENOTYPE_JSON);
+        return if file.exists() { genotype::read(&file) } else { Err(no_run(path, folder::GENOTYPE_JSON)) };
     }
     if path.exists() || what.contains(['/', '.']) { genotype::read(path) } else { zoo::named(what) }
+}
+
+/// Why the folder `path`, which has no `file`, is not taken for a run: it is one of runs, or of none.
+pub(super) fn no_run(path: &Path, file: &str) -> Error {
+    let inside = path.read_dir().into_iter().flatten().flatten().map(|entry| entry.path());
+    let what = match inside.filter(|run| run.join(file).is_file()).min() {
+        Some(run) => format!("is a folder of runs; name one of them, such as {}", run.display()),
+        None => format!("holds no {file}; name the folder of a run that has got as far, or a file"),
+    };
+    Error::data(path, what)
 }
 
 /// What [`genotype()`] is to be asked for when nothing was said: the folder of the newest search in `runs`, or a published

@@ -59,17 +59,17 @@ pub struct Searched {
 }
 
 impl NetworkArgs {
-    /// The file that is meant.
-    pub fn file(&self) -> PathBuf {
+    /// The file that is meant; errors as those of [`state_dict::file`].
+    pub fn file(&self) -> Result<PathBuf> {
         state_dict::file(&self.source, self.last)
     }
 
     /// Reads the network.
     ///
     /// # Errors
-    /// As [`StateDict::read`] and [`StateDict::put_into`], and [`Error::Config`] if cells are missing or given twice.
+    /// As [`state_dict::file`], [`StateDict::read`] and [`StateDict::put_into`], and [`Error::Config`] if cells are missing or given twice.
     pub fn load(&self) -> Result<Loaded> {
-        let dict = StateDict::read(&self.file())?;
+        let dict = StateDict::read(&self.file()?)?;
         let Some(checkpoint) = &dict.checkpoint else {
             let Some(cells) = &self.genotype else {
                 let what = format!("needed, since {} does not say which cells it is of", dict.path.display());
@@ -153,7 +153,7 @@ fn dims<const N: usize>(dict: &StateDict, name: &str) -> Result<[usize; N]> {
 /// a supernet; none if it is empty.
 ///
 /// # Errors
-/// As [`StateDict::read`] and [`StateDict::put_into`]; [`Error::Config`] for a checkpoint of other cells, whose weights
+/// As [`NetworkArgs::load`]; [`Error::Config`] for a checkpoint of other cells, whose weights
 /// may have the same names and shapes.
 pub fn start_from(
     path: &Path,
@@ -164,7 +164,7 @@ pub fn start_from(
     if path.as_os_str().is_empty() {
         return Ok(());
     }
-    let dict = StateDict::read(&state_dict::file(path, false))?;
+    let dict = StateDict::read(&state_dict::file(path, false)?)?;
     if let Some(checkpoint) = &dict.checkpoint {
         let own = Source { checkpoint, path: &dict.path }.genotype()?;
         let own = own.as_deref().map(genotype::parse_any).transpose()?;

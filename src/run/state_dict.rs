@@ -2,9 +2,10 @@
 //! PyTorch code and nothing else, so that it loads there with `strict=True`, and files of that code load here.
 
 use super::checkpoint::{BEST, Checkpoint, METADATA_KEY, NEWEST, PREVIOUS};
-use super::folder;
+use super::found::no_run;
 use super::network_state::{is_of_network, pack_weights};
 use super::tensor_file::{self, Content, NamedTensors, Reader};
+use super::{board, folder};
 use crate::error::{Error, Result};
 use crate::nn::RunningStats;
 use crate::tape::ParamSet;
@@ -56,14 +57,36 @@ pub(super) fn not_a_checkpoint(flag: &str, path: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Fails if `path` is a file of a run or has the name of a checkpoint: nobody means to lose one.
+///
+/// # Errors
+/// [`Error::Config`] under `flag`.
+pub fn not_of_a_run(flag: &str, path: &Path) -> Result<()> {
+    not_a_checkpoint(flag, path)?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let others =
+        [folder::CONFIG, folder::METRICS, folder::ALPHAS, folder::REPORT, folder::SELECTION, folder::LOG];
+    let known =
+        others.iter().chain(&folder::CELLS).any(|other| name == *other) || name.starts_with(board::PREFIX);
+    if known && path.with_file_name(folder::CONFIG).is_file() {
+        let what = format!("{} is a file of the run in that folder; choose another", path.display());
+        return Err(Error::config(flag, what));
+    }
+    Ok(())
+}
+
 /// The file that `path` stands for: of a run folder the checkpoint after the best test, if there is one and `last` does
 /// not ask for the newest, else the newest.
-pub fn file(path: &Path, last: bool) -> PathBuf {
-    let best = path.join(BEST);
+///
+/// # Errors
+/// [`Error::Data`] for a folder without a checkpoint.
+pub fn file(path: &Path, last: bool) -> Result<PathBuf> {
+    let (best, newest) = (path.join(BEST), path.join(NEWEST));
     match path.is_dir() {
-        true if best.exists() && !last => best,
-        true => path.join(NEWEST),
-        false => path.to_owned(),
+        false => Ok(path.to_owned()),
+        true if best.exists() && !last => Ok(best),
+        true if newest.exists() => Ok(newest),
+        true => Err(no_run(path, NEWEST)),
     }
 }
 

@@ -1,6 +1,7 @@
 //! `inspect zoo`: what the networks of the published cells take.
 
-use super::cli::print;
+use super::cli::{MOST_IMAGES, counted, print, within};
+use super::memory::show;
 use crate::data::loader::Batch;
 use crate::error::{Error, Result};
 use crate::nn::RunningStats;
@@ -30,11 +31,9 @@ impl ZooArgs {
     /// Prints a line a cell.
     ///
     /// # Errors
-    /// [`Error::Config`] if the batch has no image.
+    /// [`Error::Config`] if the batch has no image or too many.
     pub fn run(&self) -> Result<bool> {
-        if self.batch_size == 0 {
-            return Err(Error::config("--batch-size", "must be at least 1"));
-        }
+        within("--batch-size", self.batch_size, 1..=MOST_IMAGES)?;
         if !self.json {
             print(&self.heading())?;
         }
@@ -60,15 +59,27 @@ impl ZooArgs {
         let columns = format!("{:>8} {:>7} {:>9}", "M mul", "MB", "images/s");
         format!(
             "CIFAR-10: C = 36, 20 cells, 32 x 32 pixels; ImageNet: C = 48, 14 cells, 224 x 224 pixels\n\
-             memory: of the tensors of a forward of {} images, weights not counted\n\n\
+             memory: of the tensors of a forward of {}, weights not counted\n\n\
              {:<15} {:>10} {:>10} {columns} {:>10} {columns}\n",
-            self.batch_size, "CIFAR-10:", "parameters", "with aux", "ImageNet:"
+            counted(self.batch_size, "image"),
+            "CIFAR-10:",
+            "parameters",
+            "with aux",
+            "ImageNet:"
         )
     }
 
     fn entry(&self, genotype: &Genotype, config: NetworkConfig, pixels: usize) -> Result<Entry> {
         let network = Network::new(genotype, config)?;
         let (counters, bytes) = network.forward_cost(self.batch_size, [pixels; 2])?;
+        if self.measure && !can_be_had(bytes) {
+            let what = format!(
+                "is {}, whose forward takes {}, more than can be had; choose fewer",
+                self.batch_size,
+                show(bytes)
+            );
+            return Err(Error::config("--batch-size", what));
+        }
         Ok(Entry {
             parameters: network.layout().count,
             multiply_adds: counters.cost.macs / self.batch_size as u64,
@@ -93,6 +104,14 @@ impl ZooArgs {
         }
         Ok(self.batch_size as f64 / best)
     }
+}
+
+/// Whether the system would give a program so many bytes.
+fn can_be_had(bytes: usize) -> bool {
+    let mut space: Vec<u8> = vec![];
+    let had = space.try_reserve_exact(bytes).is_ok();
+    std::hint::black_box(&mut space); // else the compiler may leave out to ask
+    had
 }
 
 /// A network of a cell.

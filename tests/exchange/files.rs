@@ -34,6 +34,10 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// Makes its first number, if it holds F32, NaN.
+    pub fn spoil(&mut self) {
+        self.bytes[..4].copy_from_slice(&f32::NAN.to_le_bytes());
+    }
     /// To another type, if it holds F32.
     pub fn convert(&mut self, to: &str) {
         if self.dtype != Dtype::F32 {

@@ -193,3 +193,103 @@ fn the_zoo_is_a_json_object_a_cell() {
     let head = run(assert_cmd::Command::new("sh").args(["-c", &format!("{script} | head -n 1")]));
     assert_eq!((head.err.as_str(), head.out.lines().count()), ("", 1));
 }
+
+#[test]
+fn sizes_that_no_network_has_are_mistakes_in_one_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let inspect =
+        |flags: &str| run(assert_cmd::Command::new(INSPECT).args(flags.split_whitespace()).current_dir(&dir));
+    for command in ["genotype DARTS_V2", "supernet", "bench --device cpu"] {
+        for (flags, parts) in [
+            ("--channels 99999999998", &["--channels: is 99999999998", "from 2 to 4096"][..]),
+            ("--channels 3", &["--channels: 3 channels cannot be split"]),
+            ("--cells 0", &["--cells: is 0", "from 1 to 1000"]),
+            ("--cells 100000000000", &["--cells", "from 1 to 1000"]),
+            ("--image-size 0", &["--image-size: is 0", "from 8 to 512"]),
+            ("--image-size 1000000", &["--image-size: is 1000000", "from 8 to 512"]),
+            ("--image-size 30", &["--image-size: 30 pixels cannot be halved", "28"]),
+            ("--channels 4096 --cells 1000", &["--channels: is 4096", "smaller sizes"]),
+        ] {
+            one_line(&inspect(&format!("{command} {flags}")), parts);
+        }
+    }
+    for (flags, parts) in [
+        ("genotype DARTS_V2 --classes 18446744073709551615", &["--classes", "from 1 to 1000000"][..]),
+        ("supernet --classes 18446744073709551615", &["--classes", "from 1 to 1000000"]),
+        ("supernet --nodes 100", &["--nodes: is 100", "from 1 to 16"]),
+        ("supernet --batch-size 1", &["--batch-size: is 1,", "from 2 to 1048576"]),
+        ("supernet --batch-size 1000000000000", &["--batch-size", "from 2 to 1048576"]),
+        ("supernet --batch-size 1048576 --image-size 512 --channels 256", &["--channels", "smaller sizes"]),
+        ("supernet --train-images 18446744073709551615", &["--train-images"]),
+        ("supernet --memory-budget 9XB", &["--memory-budget", "\"9XB\" is no size"]),
+        ("bench --nodes 100 --device cpu", &["--nodes", "from 1 to 16"]),
+        ("bench --batch 1000000000000 --device cpu", &["--batch:", "from 2 to 1048576"]),
+        ("zoo --batch-size 999999999999999", &["--batch-size", "from 1 to 1048576"]),
+        ("zoo --batch-size 0 --json", &["--batch-size", "from 1 to 1048576"]),
+        ("evaluate nothing --batch-size 1000000000000", &["--batch-size", "from 1 to 1048576"]),
+    ] {
+        let ended = inspect(flags);
+        one_line(&ended, parts);
+        assert_eq!(ended.out, "", "{flags}");
+    }
+}
+
+#[test]
+fn a_budget_that_no_order_keeps_is_a_failure_with_its_rows() {
+    let flags = "supernet --channels 2 --cells 3 --nodes 1 --image-size 8 --train-images 100 --memory-budget";
+    let inspect =
+        |budget: &str| run(assert_cmd::Command::new(INSPECT).args(flags.split_whitespace()).arg(budget));
+    let none = inspect("1MB");
+    assert_eq!((none.code, none.err.as_str()), (Some(1), ""));
+    for order in ["first", "second", "exact"] {
+        let row = none.out.lines().find(|line| line.starts_with(order)).unwrap();
+        assert!(row.contains("the budget is 1.0 MB, but batches of 64 need at least"), "{row}");
+    }
+    let all = inspect("1GB");
+    assert_eq!((all.code, all.err.as_str()), (Some(0), ""));
+    assert!(!all.out.contains("the budget"), "{}", all.out);
+}
+
+/// How `inspect` ends whose output goes `to` somewhere.
+fn inspect_into(dir: &Path, flags: &str, to: impl Into<Stdio>) -> Ended {
+    let mut command = Command::new(INSPECT);
+    command.args(flags.split_whitespace()).current_dir(dir).env_remove("OCHE_DEBUG").stdout(to);
+    let output = command.output().unwrap();
+    let err = String::from_utf8(output.stderr).unwrap();
+    Ended { code: output.status.code(), out: String::new(), err }
+}
+
+#[test]
+fn a_reader_that_went_away_is_no_mistake_and_a_full_disk_is_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    search_well(dir, &format!("{TINY} --epochs 1 --out run"));
+    let bench = "bench --device cpu --quick --parts steps --orders first";
+    for flags in [
+        "genotype DARTS_V2",
+        "supernet --channels 2 --cells 3 --nodes 1 --image-size 8",
+        "device",
+        "cases --device cpu --filter relu",
+        "report run",
+        "tensorboard run",
+        "compare run run",
+        "evaluate run --logits out.safetensors",
+        "export run --weights out.safetensors",
+        bench,
+    ] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let ended = inspect_into(dir, flags, writer);
+        assert_eq!((ended.code, ended.err.as_str()), (Some(0), ""), "{flags}");
+        if cfg!(target_os = "linux") {
+            let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+            one_line(&inspect_into(dir, flags, full), &["cannot write to standard output: "]);
+        }
+    }
+    // what was asked for besides is done all the same
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    fs::remove_file(dir.join("out.safetensors")).unwrap();
+    assert_eq!(inspect_into(dir, "evaluate run --logits out.safetensors", writer).code, Some(0));
+    assert!(dir.join("out.safetensors").exists());
+}

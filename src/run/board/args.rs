@@ -2,7 +2,7 @@
 
 use super::{Board, Space};
 use crate::error::{Error, Result};
-use crate::run::cli::print;
+use crate::run::cli::line;
 use crate::run::config::{Configuration, SearchConfig, TrainConfig};
 use crate::run::folder;
 use clap::Args;
@@ -34,7 +34,6 @@ impl TensorboardArgs {
         } else {
             Board::new(&self.run, TrainConfig::from_file(&settings)?.to_toml(), None)
         };
-        print(&format!("{}\n", board.write()?.display()))?;
-        Ok(true)
+        line(board.write()?.display()).map(|()| true)
     }
 }

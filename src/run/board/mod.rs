@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// What TensorBoard asks of the name of an event file; behind it comes when the file was begun, in seconds since 1970.
-const PREFIX: &str = "events.out.tfevents.";
+pub(super) const PREFIX: &str = "events.out.tfevents.";
 /// Where others put the name of the machine.
 const SUFFIX: &str = ".oche";
 

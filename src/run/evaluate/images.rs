@@ -111,6 +111,20 @@ impl Images {
         let numbers = |x: &[f32]| x.iter().map(f32::to_string).collect::<Vec<_>>().join(",");
         format!("{text}{crops}, normalised by mean {} and deviation {}", numbers(mean), numbers(deviation))
     }
+    /// The flag that says which they are.
+    pub fn flag(&self) -> &'static str {
+        if matches!(self, Self::File { .. }) { "--images" } else { "--data" }
+    }
+    /// The error of a size that is no `multiple`, for images of a file, which are taken as they are.
+    pub fn no_size_to_choose(&self, error: Error, multiple: usize) -> Error {
+        match (self, error) {
+            (Self::File { .. }, Error::Config { what, .. }) => {
+                let wrong = what.split("; ").next().unwrap_or(&what);
+                Error::config("--images", format!("{wrong}; write them at a multiple of {multiple}"))
+            }
+            (_, error) => error,
+        }
+    }
     /// Whether a network of `classes` classes can be asked about the labels.
     pub fn check_labels(&self, classes: usize) -> Result<()> {
         let there = match self {

@@ -5,13 +5,14 @@ mod images;
 use crate::data::loader::Batch;
 use crate::device::Device;
 use crate::error::{Error, Result};
+use crate::run::cli::{MOST_IMAGES, counted, line, within};
 use crate::run::config::{Configuration, SearchConfig, TrainConfig};
 use crate::run::device::Wanted;
 use crate::run::folder;
 use crate::run::image_order::channels_first;
 use crate::run::loaded::{Loaded, NetworkArgs};
 use crate::run::progress::percent;
-use crate::run::state_dict::{not_a_checkpoint, write_tensors};
+use crate::run::state_dict::{not_of_a_run, write_tensors};
 use crate::space::network::NetworkConfig;
 use crate::tensor::{DType, Tensor};
 use crate::train::{Hits, Pass};
@@ -63,42 +64,48 @@ struct Sums {
     loss: f64,
     hits: Hits,
     logits: Vec<f32>,
+    /// Whether a loss or a logit is NaN or infinite.
+    broken: bool,
 }
 
 impl EvaluateArgs {
     /// Prints what is evaluated and how it does.
     ///
     /// # Errors
-    /// If the network, the data or the device cannot be had, if they do not fit, or the logits cannot be written.
+    /// If the network, the data or the device cannot be had, if they do not fit, a loss or a logit is not finite, or the
+    /// logits cannot be written.
     pub fn run(&self) -> Result<bool> {
-        for (flag, n) in [("--batch-size", Some(self.batch_size)), ("--limit", self.limit)] {
-            if n == Some(0) {
-                return Err(Error::config(flag, "must be at least 1"));
-            }
+        within("--batch-size", self.batch_size, 1..=MOST_IMAGES)?;
+        if self.limit == Some(0) {
+            return Err(Error::config("--limit", "must be at least 1"));
         }
         if let Some(path) = &self.logits {
-            not_a_checkpoint("--logits", path)?;
+            not_of_a_run("--logits", path)?;
         }
         let wanted: Wanted = self.device.parse().map_err(|what: String| Error::config("--device", what))?;
         let network = self.network.load()?;
-        println!("network   {}", network.describe());
+        line(format_args!("network   {}", network.describe()))?;
         let (mut images, from) = self.images(&network)?;
         images.cut(self.limit.unwrap_or(usize::MAX));
         network.check(&images)?;
-        println!("images    {from}: {}", images.describe());
+        line(format_args!("images    {from}: {}", images.describe()))?;
         let (device, text) = wanted.open()?;
-        println!("device    {text}");
+        line(format_args!("device    {text}"))?;
         let mut network = network.on(&device)?;
         let mut sums = Sums::default();
         for start in (0..images.len()).step_by(self.batch_size) {
             let batch = images.batch(start..images.len().min(start + self.batch_size))?;
             sums.add(&mut network, &batch, &device)?;
+            if sums.broken {
+                let what = "gives a loss or logits that are NaN or infinite, as a diverged run does; take an earlier checkpoint, or check the images";
+                return Err(Error::checkpoint(&self.network.file()?, what));
+            }
         }
         if images.labelled() {
             let n = images.len();
-            println!("loss      {:.6}", sums.loss / n as f64);
-            println!("top-1     {:.2} %, {} of {n}", percent(sums.hits.top1, n), sums.hits.top1);
-            println!("top-5     {:.2} %, {} of {n}", percent(sums.hits.top5, n), sums.hits.top5);
+            line(format_args!("loss      {:.6}", sums.loss / n as f64))?;
+            line(format_args!("top-1     {:.2} %, {} of {n}", percent(sums.hits.top1, n), sums.hits.top1))?;
+            line(format_args!("top-5     {:.2} %, {} of {n}", percent(sums.hits.top5, n), sums.hits.top5))?;
         }
         match &self.logits {
             Some(path) => write_logits(path, &images, &sums.logits),
@@ -135,7 +142,7 @@ impl EvaluateArgs {
         }
         request.image_size = self.image_size.or(request.image_size);
         request.dir = match (&self.data_dir, &self.data) {
-            (None, None) if request.name != "synthetic" => data_dir(&self.network.file(), network)?,
+            (None, None) if request.name != "synthetic" => data_dir(&self.network.file()?, network)?,
             (given, _) => given.clone(),
         };
         let (images, which) = Images::of(&request, held, crops)?;
@@ -163,12 +170,14 @@ impl Loaded {
                 let NetworkConfig { kind, channels, cells, classes, .. } = found.config;
                 let count = found.weights.layout.count;
                 let kind = format!("{kind:?}").to_lowercase();
-                format!("{kind}: C = {channels}, {cells} cells, {classes} classes, {count} parameters")
+                let (cells, classes) = (counted(cells, "cell"), counted(classes, "class"));
+                format!("{kind}: C = {channels}, {cells}, {classes}, {count} parameters")
             }
             Self::Supernet(searched) => {
                 let space = &searched.settings.space;
                 let count = searched.searcher.weights.layout.count;
-                format!("{}: C = {}, {} cells, {count} weights", space.name, space.channels, space.cells)
+                let cells = counted(space.cells, "cell");
+                format!("{}: C = {}, {cells}, {count} weights", space.name, space.channels)
             }
         }
     }
@@ -179,10 +188,12 @@ impl Loaded {
             Self::Found(found) => (found.config, found.config.classes, found.config.image_channels),
             Self::Supernet(searched) => (NetworkConfig::default(), searched.classes, searched.image_channels),
         };
-        NetworkConfig { auxiliary: false, ..config }.check_images([height, width])?;
+        let sizes = NetworkConfig { auxiliary: false, ..config }.check_images([height, width]);
+        sizes.map_err(|e| images.no_size_to_choose(e, config.kind.multiple()))?;
         if channels != image_channels {
-            let what = format!("images have {channels} channels, the network takes {image_channels}");
-            return Err(Error::config("--data", what));
+            let channels = counted(channels, "channel");
+            let what = format!("images have {channels}, the network takes {image_channels}");
+            return Err(Error::config(images.flag(), what));
         }
         images.check_labels(classes)
     }
@@ -219,7 +230,9 @@ impl Sums {
         self.loss += loss * batch.labels.count() as f64;
         self.hits.top1 += hits.top1;
         self.hits.top5 += hits.top5;
-        self.logits.extend(logits.as_slice::<f32>());
+        let logits = logits.as_slice::<f32>();
+        self.broken |= !loss.is_finite() || logits.iter().any(|logit| !logit.is_finite());
+        self.logits.extend(logits);
         Ok(())
     }
 }
@@ -235,6 +248,6 @@ fn write_logits(path: &Path, images: &Images, logits: &[f32]) -> Result<bool> {
         tensors.push(("labels".to_owned(), all.labels));
     }
     write_tensors(path, &tensors, &[])?;
-    println!("logits    {}", path.display());
+    line(format_args!("logits    {}", path.display()))?;
     Ok(true)
 }

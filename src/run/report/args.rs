@@ -1,6 +1,8 @@
 //! What `inspect report` and `inspect compare` are told, and what they do with it.
 
 use crate::error::Result;
+use crate::run::cli::line;
+use crate::run::state_dict::not_of_a_run;
 use clap::Args;
 use std::path::PathBuf;
 
@@ -26,7 +28,7 @@ impl ReportArgs {
     /// # Errors
     /// As [`super::renew`].
     pub fn run(&self) -> Result<bool> {
-        println!("{}", super::renew(&self.run)?.display());
+        line(super::renew(&self.run)?.display())?;
         Ok(true)
     }
 }
@@ -35,10 +37,11 @@ impl CompareArgs {
     /// Writes the comparison and says where.
     ///
     /// # Errors
-    /// As [`super::compare`].
+    /// As [`super::compare`], and [`crate::Error::Config`] if the page would replace a file of a run.
     pub fn run(&self) -> Result<bool> {
+        not_of_a_run("--out", &self.out)?;
         super::compare(&self.runs, &self.out)?;
-        println!("{}", self.out.display());
+        line(self.out.display())?;
         Ok(true)
     }
 }

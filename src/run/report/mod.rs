@@ -84,5 +84,8 @@ fn read_all(folders: &[PathBuf]) -> Result<Vec<Run>> {
 }
 
 fn too_early(folder: &Path) -> Error {
-    Error::data(folder, "has no finished epoch yet; wait for the first one to end")
+    Error::data(
+        folder,
+        "has no finished epoch; wait for the first one, or if the run has ended start another",
+    )
 }

@@ -2,6 +2,7 @@
 
 use super::chart::Axis;
 use super::text::{coordinate, escape};
+use crate::run::cli::counted;
 use crate::run::select::{Comparison, Spread};
 
 const WIDTH: f64 = 1040.0;
@@ -19,10 +20,10 @@ pub fn section(all: &Comparison) -> String {
     let mut out =
         String::from("<section id=\"selection\">\n<h2>Found cells and cells drawn at random</h2>\n");
     out += &format!(
-        "<p class=\"note\">Each trained from scratch for {} epochs, in the same way, on the half of the images that trains the weights; \
+        "<p class=\"note\">Each trained from scratch for {}, in the same way, on the half of the images that trains the weights; \
          accuracy on the other half. The best found cell was chosen by the accuracy that it is given here, which makes it look better \
          than it is.</p>\n",
-        all.epochs
+        counted(all.epochs, "epoch")
     );
     out += "<figure class=\"chart\">\n<figcaption><b>Accuracy</b> <span class=\"unit\">%, a dot a cell; the bar is their mean</span></figcaption>\n";
     out += &plot(all);

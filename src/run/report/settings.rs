@@ -2,6 +2,7 @@
 
 use super::read::Run;
 use super::text::escape;
+use crate::run::cli::counted;
 use crate::run::config::keys::{KEYS, SECTIONS};
 use crate::run::config::{Configuration, show};
 use crate::search::Order;
@@ -24,8 +25,11 @@ pub fn essential(run: &Run) -> Vec<(&'static str, String)> {
         (
             "space",
             format!(
-                "{}, C = {}, {} cells, {} nodes",
-                c.space.name, c.space.channels, c.space.cells, c.space.nodes
+                "{}, C = {}, {}, {}",
+                c.space.name,
+                c.space.channels,
+                counted(c.space.cells, "cell"),
+                counted(c.space.nodes, "node")
             ),
         ),
         ("order", order.into()),
