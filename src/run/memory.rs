@@ -2,7 +2,7 @@
 
 use super::config::SearchConfig;
 use super::device::stored_on;
-use crate::data::ImageSet;
+use crate::data::{ImageSet, split};
 use crate::device::Device;
 use crate::device::memory::{resident, trim_heap};
 use crate::error::{Error, Result};
@@ -101,7 +101,10 @@ pub fn of_images(set: &ImageSet) -> usize {
 pub fn workload(config: &SearchConfig, set: &ImageSet, device: &Device) -> Workload {
     let image = [set.height, set.width, set.channels];
     let precision = stored_on(config.precision(), device);
-    Workload { order: config.search.order, batch: config.search.batch_size, image, precision }
+    let train = split::count(set.len(), config.data.train_portion);
+    // a batch larger than its half is all of that
+    let batch = config.search.batch_size.min(train.max(set.len() - train));
+    Workload { order: config.search.order, batch, image, precision }
 }
 
 /// What the process will take, in words.
