@@ -56,9 +56,11 @@ pub enum Error {
 }
 
 fn after_failed_write(source: &std::io::Error) -> &'static str {
-    use std::io::ErrorKind::{PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    use std::io::ErrorKind::{
+        FileTooLarge, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull,
+    };
     match source.kind() {
-        StorageFull | QuotaExceeded => "free space or write to another folder",
+        StorageFull | QuotaExceeded | FileTooLarge => "free space or write to another folder",
         PermissionDenied | ReadOnlyFilesystem => "make the folder writable or write to another",
         _ => "see that the folder is there and writable, or write to another",
     }

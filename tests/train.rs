@@ -365,6 +365,7 @@ fn json_is_the_rows_and_the_result_and_nothing_else() {
     let best = if accuracy(tests[1]) > accuracy(tests[0]) { tests[1] } else { tests[0] };
     for key in ["epoch", "test_accuracy", "test_top5"] {
         assert_eq!(result["best"][key], best[key], "{key}");
+        assert_eq!(result["last"][key], tests[1][key], "{key}");
     }
     assert_eq!((&result["kind"], &result["folder"]), (&"result".into(), &"run".into()));
     assert_eq!(result["genotype"], zoo::named("DARTS_V2").unwrap().to_string());

@@ -13,7 +13,7 @@ use super::records::Records;
 use super::result::write_cells;
 use super::train_data::TrainData;
 use super::train_result as result;
-use super::train_state::{self as state, Best, Position};
+use super::train_state::{self as state, Position, Test};
 use super::{folder, found, interrupt, loaded};
 use crate::data::fingerprint::Fingerprint;
 use crate::data::split;
@@ -220,8 +220,9 @@ impl Work for Training {
     fn close(&mut self, Tested { hits, better, .. }: Tested, whole: bool, folder: &Path) -> Result<()> {
         let Position { epoch, best, .. } = self.position;
         if whole {
-            let best = if better { Some(Best { epoch, top1: hits.top1, top5: hits.top5 }) } else { best };
-            self.position = Position { epoch: epoch + 1, best, ..Position::default() };
+            let last = Some(Test { epoch, top1: hits.top1, top5: hits.top5 });
+            let best = if better { last } else { best };
+            self.position = Position { epoch: epoch + 1, best, last, ..Position::default() };
         }
         if better {
             self.pack()?.save_as(folder, BEST)?;
@@ -230,9 +231,9 @@ impl Work for Training {
     }
 
     fn end(&self, out: &Output) -> Result<(String, Value)> {
-        let best = self.position.best.map(|best| (best, self.data.test.len()));
-        let text = result::ending(&self.genotype, best, &out.folder, self.config.run.tensorboard);
-        Ok((text, result::json(&self.genotype, best, &out.folder)))
+        let (position, tested) = (&self.position, self.data.test.len());
+        let text = result::ending(&self.genotype, position, tested, &out.folder, self.config.run.tensorboard);
+        Ok((text, result::json(&self.genotype, position, tested, &out.folder)))
     }
 }
 

@@ -7,7 +7,7 @@ use super::folder;
 use super::memory::{needed, show};
 use super::progress::percent;
 use super::train_data::TrainData;
-use super::train_state::Best;
+use super::train_state::{Position, Test};
 use crate::error::Result;
 use crate::space::Genotype;
 use crate::train::Trainer;
@@ -79,28 +79,38 @@ fn settings(config: &TrainConfig) -> String {
     all
 }
 
-/// What `--json` prints last: folder, cells, and the best test, null if no epoch is whole.
-pub fn json(genotype: &Genotype, best: Option<(Best, usize)>, folder: &Path) -> Value {
-    let best = best.map(|(best, tested)| {
-        json!({
-            "epoch": best.epoch,
-            "test_accuracy": percent(best.top1, tested),
-            "test_top5": percent(best.top5, tested)
+/// What `--json` prints last: folder, cells, and the last and the best test of `tested` images, null if no epoch is whole.
+pub fn json(genotype: &Genotype, position: &Position, tested: usize, folder: &Path) -> Value {
+    let of = |test: Option<Test>| {
+        test.map(|Test { epoch, top1, top5 }| {
+            let [accuracy, top5] = [top1, top5].map(|right| percent(right, tested));
+            json!({ "epoch": epoch, "test_accuracy": accuracy, "test_top5": top5 })
         })
-    });
-    json!({ "kind": "result", "folder": folder.display().to_string(), "genotype": genotype.to_string(), "best": best })
+    };
+    json!({
+        "kind": "result",
+        "folder": folder.display().to_string(),
+        "genotype": genotype.to_string(),
+        "last": of(position.last),
+        "best": of(position.best),
+    })
 }
 
-/// The text that ends a training; `best` with the number of test images.
-pub fn ending(genotype: &Genotype, best: Option<(Best, usize)>, folder: &Path, tensorboard: bool) -> String {
+/// The text that ends a training tested on `tested` images.
+pub fn ending(
+    genotype: &Genotype,
+    position: &Position,
+    tested: usize,
+    folder: &Path,
+    tensorboard: bool,
+) -> String {
     let mut text = format!("\n{genotype}\n\n");
-    if let Some((Best { epoch, top1, top5 }, tested)) = best {
-        text += &format!(
-            "best test       epoch {}: top-1 {:.2} %, top-5 {:.2} %\n",
-            epoch + 1,
-            percent(top1, tested),
-            percent(top5, tested)
-        );
+    // the best of many is chosen by the images that it is tested on
+    for (word, test) in [("last", position.last), ("best", position.best)] {
+        if let Some(Test { epoch, top1, top5 }) = test {
+            let (epoch, [top1, top5]) = (epoch + 1, [top1, top5].map(|right| percent(right, tested)));
+            text += &format!("{word} test       epoch {epoch}: top-1 {top1:.2} %, top-5 {top5:.2} %\n");
+        }
     }
     text += &format!("\neverything lies in {}\n", folder.display());
     for (file, what) in [

@@ -22,14 +22,16 @@ pub struct Position {
     pub top1: usize,
     pub top5: usize,
     pub loss: f64,
-    /// The epoch with the best test so far.
-    pub best: Option<Best>,
+    /// The epoch with the best test so far, of equal ones the first, and the last whole one.
+    pub best: Option<Test>,
+    #[serde(default)]
+    pub last: Option<Test>,
 }
 
-/// The best test so far: of equal ones the first.
+/// The test of a whole epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Best {
+pub struct Test {
     pub epoch: usize,
     /// Test images classified rightly.
     pub top1: usize,

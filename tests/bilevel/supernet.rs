@@ -407,3 +407,38 @@ fn the_plan_of_a_dual_pass() {
     assert_eq!(second.bytes(DType::F32), exact.bytes(DType::F32)); // one pass of twice the bytes for two
     assert_eq!(exact.flops - second.flops, plain.cost.flops);
 }
+
+/// Square root of the sum of squares of a - b by that of b, over all kinds of cells.
+fn distance(a: &[Tensor], b: &[Tensor]) -> f64 {
+    let all = |x: &[Tensor]| x.iter().flat_map(Tensor::to_f64).collect::<Vec<f64>>();
+    let (a, b) = (all(a), all(b));
+    let square = |x: f64| x * x;
+    let off: f64 = a.iter().zip(&b).map(|(a, b)| square(a - b)).sum();
+    (off / b.iter().map(|&x| square(x)).sum::<f64>()).sqrt()
+}
+
+/// The Hessian term divides the difference of two lean gradients by the short way between them, so it is far rougher than
+/// the gradients themselves.
+#[test]
+fn gradients_of_the_alphas_that_keep_bf16_are_near_those_of_f32() {
+    let size = 16;
+    for (channels, cells, steps) in [(8, 3, 0), (8, 3, 12), (16, 3, 4)] {
+        let config = |lean| CnnConfig { channels, lean, ..small(cells, 2) };
+        let [mut exact, mut lean] =
+            [false, true].map(|lean| searcher(CnnSupernet::new(&config(lean)).unwrap(), DType::F32, 5));
+        let [train, valid] = [0, 1].map(|k| batch(16, size, DType::F32, 3, k));
+        for _ in 0..steps {
+            exact.step(Order::First, &train, &valid, 0.025).unwrap();
+        }
+        lean.weights.flat = exact.weights.flat.clone();
+        lean.momentum = exact.momentum.clone();
+        lean.alphas = exact.alphas.clone();
+        for (order, tolerance) in [(Order::First, 0.2), (Order::Second, 0.7)] {
+            let [g, expected] = [&mut lean, &mut exact]
+                .map(|searcher| searcher.arch_gradient(order, &train, &valid, 0.025).unwrap().0);
+            let off = distance(&g, &expected);
+            println!("C = {channels}, {cells} cells, after {steps} steps, {order:?}: off by {off:.3}");
+            assert!(off > 1e-4 && off < tolerance, "C = {channels}, {steps} steps, {order:?}: {off}");
+        }
+    }
+}

@@ -73,11 +73,14 @@ fn what_is_wrong_is_said_by_file() {
     fs::write(dir.join("dog/2.gif"), "GIF89a").unwrap();
     fails(&["2.gif:", "neither PNG nor JPEG"]);
     fs::remove_file(dir.join("dog/2.gif")).unwrap();
-    for (name, bytes) in
-        [("2.png", &b"no picture"[..]), ("2.jpg", &[0xff, 0xd8, 0xff, 0xe0, 0]), ("2.png", &[])]
-    {
+    for (name, bytes, what) in [
+        ("2.png", &b"no picture"[..], "cannot be read as an image"),
+        ("2.jpg", &[0xff, 0xd8, 0xff, 0xe0, 0], "JPEG file without an end"),
+        ("2.jpg", &[0xff, 0xd8, 0xff], "JPEG file without an end"),
+        ("2.png", &[], "cannot be read as an image"),
+    ] {
         fs::write(dir.join("dog").join(name), bytes).unwrap();
-        fails(&[&format!("dog/{name}:"), "cannot be read as an image"]);
+        fails(&[&format!("dog/{name}:"), what]);
         fs::remove_file(dir.join("dog").join(name)).unwrap();
     }
     let png = fs::read(dir.join("dog/1.png")).unwrap();

@@ -200,7 +200,10 @@ fn a_full_disk_leaves_the_checkpoint_before() {
         run(assert_cmd::Command::new("sh").args(["-c", &script]).current_dir(dir))
     };
     let before = listing(dir);
-    one_line(&limited(&format!("{flags} --out run")), &["cannot write run/checkpoint.safetensors", "--out"]);
+    one_line(
+        &limited(&format!("{flags} --out run")),
+        &["cannot write run/checkpoint.safetensors", "free space or write to another folder"],
+    );
     assert_eq!(listing(dir), before, "the folder of a run that never started is left");
 
     search_well(dir, &format!("{flags} --out run --max-steps 10"));
