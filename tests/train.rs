@@ -289,6 +289,7 @@ fn mistakes_are_one_sentence_and_change_nothing() {
     for class in ["cat", "dog"] {
         image::RgbImage::new(8, 8).save(dir.join("set").join(class).join("1.png")).unwrap();
     }
+    fs::write(dir.join("search.toml"), "[alpha]\nlearning_rate = 0.1\n").unwrap();
     fs::write(dir.join("mine.toml"), "[train]\nepochs = 3\nschedule = \"stpe\"\n").unwrap();
     for (flags, parts) in [
         (
@@ -329,6 +330,7 @@ fn mistakes_are_one_sentence_and_change_nothing() {
         ("--valid-portion 0.99 --train-images 60", &["data.valid_portion", "leaves 1 of 60 images"]),
         ("--data folder --data-dir set", &["data.valid_portion", "no test images", "0.1"]),
         ("--config mine.toml", &["mine.toml, line 3: train.schedule", "did you mean step?"]),
+        ("--config search.toml", &["search.toml: has the settings of `search`", "give it to that program"]),
         ("--device cuda:99", &["device: "]),
         ("--precision bf8 --device cpu", &["run.precision", "\"bf8\" is not known"]),
         ("--chanels 4", &["--chanels", "--channels"]),

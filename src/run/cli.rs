@@ -163,15 +163,20 @@ fn stored(config: Option<&PathBuf>, resume: Option<&PathBuf>) -> Result<Option<P
     Ok(config.cloned().or(stored))
 }
 
-/// Flags over `file` over `base`, changed by `finish`, which is told the keys given as flags; checked.
-fn settings<C: Configuration>(
+/// Flags over `file` over `base`, changed by `finish`, which is told the keys given as flags; checked. `O` are the settings
+/// of the program `other`, whose files are taken for these now and then.
+fn settings<C: Configuration, O: Configuration>(
     base: C,
+    other: &str,
     file: Option<PathBuf>,
     flags: &Settings<C>,
     finish: impl FnOnce(&mut C, &[&'static str]) -> Result<()>,
 ) -> Result<C> {
     let base = match &file {
-        Some(file) => base.with_file(file)?,
+        Some(file) => base.with_file(file).map_err(|e| match O::from_file(file) {
+            Ok(_) => Error::data(file, format!("has the settings of `{other}`; give it to that program")),
+            Err(_) => e,
+        })?,
         None => base,
     };
     let mut given = Given::new();
@@ -195,7 +200,7 @@ fn settings<C: Configuration>(
 /// a file with an unknown key, a wrong type or a value out of range, with [`Error::Config`] on such a flag.
 pub fn resolve(args: &SearchArgs) -> Result<SearchConfig> {
     let file = stored(args.config.as_ref(), args.resume.as_ref())?;
-    settings(SearchConfig::default(), file, &args.settings, |config, flags| {
+    settings::<_, TrainConfig>(SearchConfig::default(), "train", file, &args.settings, |config, flags| {
         if let Some(method) = args.method {
             let (name, text, order) = match method {
                 Method::Darts1 => ("darts1", "first", Order::First),
@@ -223,7 +228,7 @@ pub fn resolve_training(args: &TrainArgs) -> Result<TrainConfig> {
         Some(Recipe::Cifar) => TrainConfig::cifar(),
         Some(Recipe::Imagenet) => TrainConfig::imagenet(),
     };
-    settings(base, file, &args.settings, |config, _| {
+    settings::<_, SearchConfig>(base, "search", file, &args.settings, |config, _| {
         config.run.graph &= !args.no_graph;
         if args.download {
             config.data.dir = download::place(&config.data.name, &config.data.dir)?;
