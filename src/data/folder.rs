@@ -170,15 +170,18 @@ pub fn decode(path: &Path) -> Result<RgbImage> {
 /// Whether a JPEG file has no end marker after its segments; those may hold whole files of their own.
 fn is_cut_off(bytes: &[u8]) -> bool {
     let Some(mut rest) = bytes.strip_prefix(&[0xff, 0xd8]) else { return false };
-    while let &[0xff, marker, high, low, ..] = rest {
-        let after = rest.get(2 + usize::from(u16::from_be_bytes([high, low]))..).unwrap_or_default();
-        if marker == 0xda {
-            // of the image itself, where no other marker looks like it
-            return !after.windows(2).any(|pair| pair == [0xff, 0xd9]);
-        }
-        rest = after;
+    loop {
+        rest = match *rest {
+            [0xff, 0xff, ..] => &rest[1..], // before a marker there may be more of them
+            // the image itself, in whose bytes nothing else looks like the end
+            [0xff, 0xda, ..] => return !rest.windows(2).any(|pair| pair == [0xff, 0xd9]),
+            [0xff, _, high, low, ..] => {
+                rest.get(2 + usize::from(u16::from_be_bytes([high, low]))..).unwrap_or_default()
+            }
+            [] | [0xff] | [0xff, _] | [0xff, _, _] => return true,
+            _ => return false, // not as the format has it: for the decoder to judge
+        };
     }
-    true
 }
 
 /// The path of a plain file: reading another kind, such as a pipe, may never end.
