@@ -297,7 +297,7 @@ pub fn print(text: &str) -> Result<()> {
     offer(text).map(drop)
 }
 
-/// Prints a line, as [`print`].
+/// Prints a line, as [`print()`].
 pub fn line(text: impl Display) -> Result<()> {
     print(&format!("{text}\n"))
 }
