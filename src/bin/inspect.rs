@@ -6,10 +6,8 @@ use oche::ops::cases::{Case, cases};
 use oche::run::bench::{self, BenchArgs};
 use oche::run::board::TensorboardArgs;
 use oche::run::cases as comparison;
-use oche::run::cli::{
-    CLASSES, MOST_IMAGES, check_sizes, complain, counted, line, offer, parse, print, within,
-};
-use oche::run::config::SearchConfig;
+use oche::run::cli::{CLASSES, check_sizes, complain, counted, line, offer, parse, print, within};
+use oche::run::config::{MOST_IMAGES, SearchConfig};
 use oche::run::device::{self, Wanted};
 use oche::run::draw::cell_text;
 use oche::run::evaluate::EvaluateArgs;

@@ -174,7 +174,7 @@ fn is_cut_off(bytes: &[u8]) -> bool {
         rest = match *rest {
             [0xff, 0xff, ..] => &rest[1..], // before a marker there may be more of them
             // the image itself, in whose bytes nothing else looks like the end
-            [0xff, 0xda, ..] => return !rest.windows(2).any(|pair| pair == [0xff, 0xd9]),
+            [0xff, 0xda, ..] => return !rest.windows(2).rev().any(|pair| pair == [0xff, 0xd9]),
             [0xff, _, high, low, ..] => {
                 rest.get(2 + usize::from(u16::from_be_bytes([high, low]))..).unwrap_or_default()
             }

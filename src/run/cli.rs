@@ -237,9 +237,6 @@ pub fn resolve_training(args: &TrainArgs) -> Result<TrainConfig> {
     })
 }
 
-/// The most images of a batch, as `search` and `train` have it.
-pub const MOST_IMAGES: usize = 1 << 20;
-
 /// Classes of a network that is only counted.
 pub const CLASSES: RangeInclusive<usize> = 1..=1_000_000;
 

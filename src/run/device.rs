@@ -99,7 +99,8 @@ fn describe(cuda: &Cuda) -> String {
     let info = cuda.info();
     let [major, minor] = info.capability;
     let memory = info.memory as f64 / 1e9;
-    format!("cuda:{} {}, {memory:.0} GB, compute capability {major}.{minor}", info.ordinal, info.name)
+    let code = if cuda.runs_machine_code() { "" } else { ", kernels compiled from PTX" };
+    format!("cuda:{} {}, {memory:.0} GB, compute capability {major}.{minor}{code}", info.ordinal, info.name)
 }
 
 fn describe_cpu() -> String {

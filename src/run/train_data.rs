@@ -117,18 +117,17 @@ impl TrainData {
         }
     }
 
+    /// Of training and test images.
     pub fn fingerprint(&self) -> Fingerprint {
-        match &self.images {
+        let (train, test) = match &self.images {
             Images::Fixed { train, test, .. } => {
-                let all = std::iter::once(train).chain(test).map(|held| Fingerprint::of(&held.0));
-                all.reduce(Fingerprint::and)
+                (Fingerprint::of(&train.0), test.as_ref().map(|held| Fingerprint::of(&held.0)))
             }
             Images::Cropped { train, test, .. } => {
-                let all = std::iter::once(train).chain(test).map(Pictures::fingerprint);
-                all.reduce(Fingerprint::and)
+                (train.fingerprint(), test.as_ref().map(Pictures::fingerprint))
             }
-        }
-        .unwrap_or_else(|| unreachable!("there are training images"))
+        };
+        test.map_or(train, |test| train.and(test))
     }
 
     /// Bytes of all images that lie where a training on `device` runs.

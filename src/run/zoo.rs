@@ -1,6 +1,7 @@
 //! `inspect zoo`: what the networks of the published cells take.
 
-use super::cli::{MOST_IMAGES, counted, print, within};
+use super::cli::{counted, print, within};
+use super::config::MOST_IMAGES;
 use super::memory::show;
 use crate::data::loader::Batch;
 use crate::error::{Error, Result};

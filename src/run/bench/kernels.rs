@@ -135,12 +135,11 @@ fn copies(bytes: u64, quick: bool) -> usize {
 /// next is out of the caches as well.
 fn in_turn<T>(copies: usize, mut run: impl FnMut(usize) -> Result<T>) -> impl FnMut() -> Result<()> {
     let mut results: Vec<Option<T>> = (0..copies).map(|_| None).collect();
-    let mut turns = (0..copies).cycle();
+    let mut at = 0;
     move || {
-        for at in turns.by_ref().take(1) {
-            results[at] = None;
-            results[at] = Some(run(at)?);
-        }
+        results[at] = None;
+        results[at] = Some(run(at)?);
+        at = (at + 1) % copies;
         Ok(())
     }
 }

@@ -8,6 +8,9 @@ use crate::space::genotype::CANDIDATES;
 use std::path::Path;
 
 const SPACES: [&str; 1] = ["darts-cnn"];
+/// The most images of a batch.
+pub const MOST_IMAGES: usize = 1 << 20;
+
 /// What a whole number of TOML can be.
 const MOST_SEED: u64 = i64::MAX as u64;
 
@@ -109,7 +112,7 @@ impl SearchConfig {
         let search = &self.search;
         check_seed("search.seed", search.seed)?;
         within("search.epochs", search.epochs, 1, 1_000_000)?;
-        within("search.batch_size", search.batch_size, 2, 1 << 20)?;
+        within("search.batch_size", search.batch_size, 2, MOST_IMAGES)?;
         positive("search.finite_difference_radius", search.finite_difference_radius)?;
         within("select.seeds", self.select.seeds, 1, 1000)?;
         let last = MOST_SEED - (self.select.seeds as u64 - 1);

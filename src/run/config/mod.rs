@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 pub use crate::search::Order;
 use crate::space::genotype::CANDIDATES;
 use crate::tensor::DType;
+pub use check::MOST_IMAGES;
 pub use key::{Key, show};
 use keys::{KEYS, SECTIONS};
 pub use schema::{Configuration, Given};

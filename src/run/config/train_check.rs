@@ -1,7 +1,9 @@
 //! Ranges of the settings of a training: one sentence a problem, naming the key.
 
 use super::TrainConfig;
-use super::check::{check_seed, check_source, fraction, not_negative, one_of, positive, require, within};
+use super::check::{
+    MOST_IMAGES, check_seed, check_source, fraction, not_negative, one_of, positive, require, within,
+};
 use crate::data::{IMAGE_SIZES, SYNTHETIC_IMAGES};
 use crate::error::Result;
 use crate::space::network::NetworkConfig;
@@ -82,7 +84,7 @@ impl TrainConfig {
         let train = &self.train;
         check_seed("train.seed", train.seed)?;
         within("train.epochs", train.epochs, 1, 1_000_000)?;
-        within("train.batch_size", train.batch_size, 2, 1 << 20)?;
+        within("train.batch_size", train.batch_size, 2, MOST_IMAGES)?;
         positive("train.learning_rate", train.learning_rate)?;
         one_of("train.schedule", &train.schedule, &["cosine", "step"])?;
         not_negative("train.learning_rate_min", train.learning_rate_min)?;
