@@ -125,6 +125,7 @@ macro_rules! dual {
             type V512 = DualVec<<$t as Real>::$v512>;
             type V256 = DualVec<<$t as Real>::$v256>;
             type V128 = DualVec<<$t as Real>::$v128>;
+            type V384 = Self::V128;
             type Plain = $plain;
             type Wide = Dual<f64>;
             type Kept = Self;

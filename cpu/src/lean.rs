@@ -63,6 +63,7 @@ impl Real for Lean {
     type V256 = Plain<Self, 1>;
     #[cfg(not(target_arch = "x86_64"))]
     type V128 = Plain<Self, 1>;
+    type V384 = Self::V128;
     type Plain = Plain<Self, 1>;
     type Wide = f64;
     type Kept = bf16;

@@ -23,8 +23,10 @@ use pixels::{Gather, Normalise, Stretches};
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// Elements of a block of rows: a part of the first-level cache.
+/// Elements of a block of rows, a part of the first-level cache; but at least so many pixels, since every block reads all
+/// weights again.
 const BLOCK: usize = 1 << 12;
+const PIXELS: usize = 64;
 
 /// Extents: images (n, height, width, `input`) become (n, height / stride, width / stride, `output`).
 ///
@@ -57,7 +59,7 @@ impl Sizes {
     /// Rows of the result that are computed together.
     fn rows(&self) -> usize {
         let [height, width] = self.out();
-        (BLOCK / (width * self.input)).clamp(1, height)
+        (BLOCK / (width * self.input)).max(PIXELS / width).clamp(1, height)
     }
     fn blocks(&self) -> impl Iterator<Item = Range<usize>> {
         let (height, rows) = (self.out()[0], self.rows());

@@ -1,7 +1,7 @@
 //! The number types that CPU kernels are written for, once: `f32` (fast), `f64` (the oracle of gradients), and the dual
 //! numbers of either, which carry a derivative along.
 
-use super::simd::{Stored, Vector};
+use super::simd::{Both, Stored, Vector};
 
 /// `f32`, `f64`, or a [`Dual`](super::dual::Dual) of one of them.
 ///
@@ -35,6 +35,9 @@ pub trait Real:
     type V512: Vector<Elem = Self>;
     type V256: Vector<Elem = Self>;
     type V128: Vector<Elem = Self>;
+    /// A 256-bit and a 128-bit one as one, where their lanes are twelve; otherwise another of these. The published networks
+    /// for CIFAR have 36 channels.
+    type V384: Vector<Elem = Self>;
     type Plain: Vector<Elem = Self>;
     /// What long sums and statistics are computed in.
     type Wide: Wide;
@@ -125,7 +128,7 @@ impl DType {
 }
 
 macro_rules! real {
-    ($t:ident, $dtype:ident, $oracle:literal, $v512:ident, $v256:ident, $v128:ident, $plain:expr) => {
+    ($t:ident, $dtype:ident, $oracle:literal, $v512:ident, $v256:ident, $v128:ident, $v384:ty, $plain:expr) => {
         impl Real for $t {
             const DTYPE: DType = DType::$dtype;
             const ZERO: Self = 0.0;
@@ -135,6 +138,7 @@ macro_rules! real {
             type V512 = super::simd::$v512;
             type V256 = super::simd::$v256;
             type V128 = super::simd::$v128;
+            type V384 = $v384;
             type Plain = super::simd::Plain<$t, { $plain }>;
             type Wide = f64;
             type Kept = Self;
@@ -181,5 +185,5 @@ macro_rules! real {
         }
     };
 }
-real!(f32, F32, false, F32x16, F32x8, F32x4, 4);
-real!(f64, F64, true, F64x4, F64x4, F64x4, 1);
+real!(f32, F32, false, F32x16, F32x8, F32x4, Both<Self::V256, Self::V128>, 4);
+real!(f64, F64, true, F64x4, F64x4, F64x4, Self::V128, 1);

@@ -371,9 +371,9 @@ pub fn dispatch_for<R: Real, K: Kernel<R>>(isa: Isa, lanes: usize, kernel: K) ->
 /// Lanes of the widest vectors that `size` elements are whole numbers of: one if there are none.
 pub fn lanes_dividing<R: Real>(isa: Isa, size: usize) -> usize {
     let all = match isa.of::<R>() {
-        Isa::Avx512 => [R::V512::LANES, R::V256::LANES, R::V128::LANES],
-        Isa::Avx2 => [R::V256::LANES, R::V128::LANES, R::V128::LANES],
-        Isa::Plain => [R::Plain::LANES; 3],
+        Isa::Avx512 => [R::V512::LANES, R::V256::LANES, R::V384::LANES, R::V128::LANES],
+        Isa::Avx2 => [R::V256::LANES, R::V256::LANES, R::V384::LANES, R::V128::LANES],
+        Isa::Plain => [R::Plain::LANES; 4],
     };
     all.into_iter().find(|&lanes| size.is_multiple_of(lanes)).unwrap_or(1)
 }
@@ -383,11 +383,20 @@ pub fn operand_depth<R: Real>(isa: Isa, lanes: usize) -> usize {
     if R::BF16 && isa.of::<R>() != Isa::Plain && lanes > 1 { 2 } else { 1 }
 }
 
+/// Vectors of `lanes` lanes in a row of a tile of sums. One, where a vector is two of sixteen registers: tiles of more rows
+/// then load less.
+pub const fn abreast(lanes: usize) -> usize {
+    if lanes == 12 { 1 } else { 2 }
+}
+
 /// [`dispatch_for`] with exactly the `lanes` that [`lanes_dividing`] gave.
 #[inline]
 pub fn dispatch_exactly<R: Real, K: Kernel<R>>(isa: Isa, lanes: usize, kernel: K) -> K::Output {
     match lanes {
         1 => plain::<R, Plain<R, 1>, K>(kernel),
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: `lanes_dividing` gives these for instruction sets that have both halves.
+        12 if const { R::V384::LANES == 12 } => unsafe { x86::avx2::<R, R::V384, K>(kernel) },
         _ => dispatch_for(isa, lanes, kernel),
     }
 }
@@ -407,7 +416,7 @@ mod names {
     pub type F32x4 = Plain<f32, 4>;
     pub type F64x4 = Plain<f64, 4>;
 }
-pub use arrays::{Many, Plain};
+pub use arrays::{Both, Many, Plain};
 pub use dual::DualVec;
 pub use isa::{Isa, has_bf16, isa, multiplies_bf16, wanted};
 #[cfg(target_arch = "x86_64")]

@@ -4,12 +4,14 @@ use super::ahead::Ahead;
 use crate::real::Real;
 use crate::simd::Vector;
 
-/// Vectors of columns in the widest tile, by their lanes: sixteen are AVX-512's, which has 32 registers, the others 16.
+/// Vectors of columns in the widest tile, by their lanes: sixteen are AVX-512's, which has 32 registers, the others 16. A
+/// third one there costs as many loads, and saves a tile of a single vector where their number is odd.
 pub const fn widest<R: Real>(lanes: usize) -> usize {
     match lanes {
         1 => 1,
         _ if R::ORACLE => 1,
         16 => 4 / R::PARTS,
+        8 if R::PARTS == 1 => 3,
         _ => 2 / R::PARTS,
     }
 }
@@ -55,8 +57,10 @@ impl<R: Real> Strip<R> {
                 self.tiles::<V, 4, 1>(ahead)
             } else if const { widest::<R>(V::LANES) >= 4 } && vectors == 4 {
                 self.tiles::<V, 6, 4>(ahead)
-            } else if const { widest::<R>(V::LANES) >= 3 } && vectors == 3 {
+            } else if const { widest::<R>(V::LANES) > 3 } && vectors == 3 {
                 self.tiles::<V, 8, 3>(ahead)
+            } else if const { widest::<R>(V::LANES) == 3 } && vectors == 3 {
+                self.tiles::<V, 4, 3>(ahead)
             } else if const { widest::<R>(V::LANES) >= 2 } && vectors == 2 {
                 self.tiles::<V, 6, 2>(ahead)
             } else if const { R::PARTS > 1 } {
@@ -80,7 +84,7 @@ impl<R: Real> Strip<R> {
                 self.tile::<V, 4, NV>(i, ahead);
                 i += 4;
             }
-            if const { MR > 4 } && i + 2 <= self.rows {
+            if const { MR > 2 && !V::SIMPLE } && i + 2 <= self.rows {
                 self.tile::<V, 2, NV>(i, ahead);
                 i += 2;
             }

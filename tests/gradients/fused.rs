@@ -83,7 +83,7 @@ proptest! {
 #[test]
 fn cells_at_the_sizes_of_a_search() {
     let all = |stride: bool| vec![(0..7).collect(), vec![if stride { 5 } else { 6 }, 2, 1]];
-    for x in [[3, 16, 16, 16], [2, 8, 8, 64], [2, 8, 8, 32], [3, 12, 12, 8], [70, 4, 4, 4]] {
+    for x in [[3, 16, 16, 16], [2, 8, 8, 64], [2, 8, 8, 32], [2, 8, 8, 72], [3, 12, 12, 8], [70, 4, 4, 4]] {
         for reduction in [false, true] {
             let cell = Cell { x, nodes: 3, reduction, chosen: all(reduction), given: false };
             agree(&cell.case(false), &cell.case(true), 3).unwrap();
@@ -95,7 +95,7 @@ fn cells_at_the_sizes_of_a_search() {
 #[test]
 fn found_cells_at_the_sizes_of_a_training() {
     let genes = vec![[0, 5], [1, 6], [0, 3], [2, 1], [1, 0], [2, 4], [0, 1], [3, 7]];
-    for x in [[3, 16, 16, 16], [2, 8, 8, 64], [2, 8, 8, 36], [3, 12, 12, 8], [70, 4, 4, 4]] {
+    for x in [[3, 16, 16, 16], [2, 8, 8, 64], [2, 8, 8, 36], [2, 8, 8, 72], [3, 12, 12, 8], [70, 4, 4, 4]] {
         for reduction in [false, true] {
             let cell = Found { x, reduction, genes: genes.clone(), drop: true, given: false };
             agree(&cell.case(false), &cell.case(true), 3).unwrap();

@@ -3,9 +3,9 @@
 use super::rows::operands;
 use crate::real::Real;
 use crate::scratch::Scratch;
-use crate::simd::{Isa, Kept, Kernel, Stored, Vector, call, operand_depth};
+use crate::simd::{Isa, Kept, Kernel, Stored, Vector, abreast, call, operand_depth};
 
-/// A matrix `[depth, columns]` in strips of at most two vectors, each strip contiguous, as operands of vectors.
+/// A matrix `[depth, columns]` in strips of [`abreast`] vectors, the last one may have fewer, each strip contiguous, as operands of vectors.
 pub struct Matrix<R: Real> {
     depth: usize,
     columns: usize,
@@ -24,10 +24,10 @@ impl<R: Real> Matrix<R> {
     ) -> Self {
         let mut data = Scratch::new(depth * columns);
         let mut to = data.iter_mut();
-        let deep = operand_depth::<R>(isa, lanes);
-        for start in (0..columns).step_by(2 * lanes) {
+        let (deep, strip) = (operand_depth::<R>(isa, lanes), abreast(lanes) * lanes);
+        for start in (0..columns).step_by(strip) {
             for first in (0..depth).step_by(deep) {
-                for n in start..columns.min(start + 2 * lanes) {
+                for n in start..columns.min(start + strip) {
                     for k in first..first + deep {
                         if let Some(to) = to.next() {
                             *to = at(k, n).keep();
@@ -78,11 +78,16 @@ impl<R: Real, T: Stored<R>> Kernel<R> for Times<'_, R, T> {
             out: out.wrapping_add(start),
             out_step,
         };
-        let wide = by.columns / (2 * V::LANES) * 2 * V::LANES;
+        let width = abreast(V::LANES) * V::LANES;
+        let wide = by.columns / width * width;
         // SAFETY: `times`'.
         unsafe {
-            for start in (0..wide).step_by(2 * V::LANES) {
-                strip(start).run::<V, 2>(pixels);
+            for start in (0..wide).step_by(width) {
+                if const { abreast(V::LANES) == 1 } {
+                    strip(start).run::<V, 1>(pixels);
+                } else {
+                    strip(start).run::<V, 2>(pixels);
+                }
             }
             if wide < by.columns {
                 // constants, so that only what the vectors can take is compiled
@@ -294,12 +299,13 @@ impl<R: Real> Kernel<R> for Outer<'_, R> {
                 pair = Pair { a: (a.as_ptr(), 2 * m), b: (b.as_ptr(), 2 * n), pixels: end / 2 };
             }
             let mut j = 0;
-            while j + 2 * V::LANES <= n {
+            while const { abreast(V::LANES) == 2 } && j + 2 * V::LANES <= n {
                 outer_strip::<V, 2>(pair, m, n, j, sum);
                 j += 2 * V::LANES;
             }
-            if j < n {
+            while j < n {
                 outer_strip::<V, 1>(pair, m, n, j, sum);
+                j += V::LANES;
             }
         }
     }

@@ -4,7 +4,7 @@
 //! A pixel is `c` elements, a whole number of vectors. Rows are read from padded copies, so no tap needs a test.
 
 use crate::real::Real;
-use crate::simd::{Kept, Kernel, Stored, Vector, call};
+use crate::simd::{Kept, Kernel, Stored, Vector, abreast, call};
 
 /// Pixels whose sums are in registers together. Rows are computed in whole blocks, so sources and targets have room
 /// for a last one.
@@ -78,7 +78,8 @@ unsafe fn in_blocks<V: Vector, T: Stored<V::Elem>, const KY: usize, const K: usi
 ) {
     // SAFETY: the caller's.
     unsafe {
-        if const { V::SIMPLE } || pixels > BLOCK / 2 {
+        // of vectors that are two registers only four fit
+        if const { V::SIMPLE } || (const { abreast(V::LANES) == 2 } && pixels > BLOCK / 2) {
             slide::<V, T, KY, K, D, 8>(taps, weights, from, out, pixels);
         } else {
             slide::<V, T, KY, K, D, 4>(taps, weights, from, out, pixels);

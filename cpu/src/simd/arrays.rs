@@ -1,4 +1,4 @@
-//! Arrays as vectors: of numbers, and of vectors.
+//! Vectors made of others: arrays of numbers, arrays of vectors, and pairs of two widths.
 
 use super::{Kept, Kernel, Vector};
 use crate::real::Real;
@@ -176,5 +176,59 @@ impl<V: Vector, const W: usize> Vector for Many<V, W> {
             let start = (v * V::LANES).min(n);
             unsafe { x.store_part(to.add(start), (n - start).min(V::LANES)) };
         }
+    }
+}
+
+/// Two vectors of different widths side by side as one.
+#[derive(Clone, Copy)]
+pub struct Both<V, W>(V, W);
+
+macro_rules! one_then_the_other {
+    ($($name:ident($($arg:ident),*);)*) => {$(
+        #[inline(always)]
+        fn $name(self $(, $arg: Self)*) -> Self {
+            Self(self.0.$name($($arg.0),*), self.1.$name($($arg.1),*))
+        }
+    )*};
+}
+
+impl<R: Real, V: Vector<Elem = R>, W: Vector<Elem = R>> Vector for Both<V, W> {
+    type Elem = R;
+    const LANES: usize = V::LANES + W::LANES;
+    const REGISTERS: usize = V::REGISTERS / 2;
+    one_by_one!();
+    #[inline(always)]
+    fn compiled<E: Real, U: Vector<Elem = E>, K: Kernel<E>>(kernel: K) -> K::Output {
+        V::compiled::<E, U, K>(kernel)
+    }
+    #[inline(always)]
+    unsafe fn load(from: *const R) -> Self {
+        unsafe { Self(V::load(from), W::load(from.add(V::LANES))) }
+    }
+    #[inline(always)]
+    unsafe fn store(self, to: *mut R) {
+        unsafe {
+            self.0.store(to);
+            self.1.store(to.add(V::LANES));
+        }
+    }
+    #[inline(always)]
+    fn splat(x: R) -> Self {
+        Self(V::splat(x), W::splat(x))
+    }
+    one_then_the_other! {
+        fma(b, c);
+        add(b);
+        sub(b);
+        mul(b);
+        max(b);
+        choose(other, a, b);
+        only(index, tap);
+    }
+    #[inline(always)]
+    fn pick(self, tap: Self, best: Self, index: Self) -> (Self, Self) {
+        let (a, at) = self.0.pick(tap.0, best.0, index.0);
+        let (b, bt) = self.1.pick(tap.1, best.1, index.1);
+        (Self(a, b), Self(at, bt))
     }
 }
