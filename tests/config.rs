@@ -220,6 +220,14 @@ fn a_value_out_of_range_is_one_sentence_with_its_key() {
         (&["--alpha-beta2", "1"], "alpha.beta2: is 1, must be"),
         (&["--alpha-epsilon", "0"], "alpha.epsilon: is 0, must be"),
         (&["--finite-difference-radius", "0"], "search.finite_difference_radius: is 0, must be"),
+        (
+            &["--finite-difference-radius", "0.1"],
+            "--finite-difference-radius: has no effect with --order first; leave it out, or give --order second",
+        ),
+        (
+            &["--select-epochs", "3"],
+            "--select-epochs: has no effect without --select; give that too, or leave it out",
+        ),
         (&["--data", "cifar10"], "data.dir: data set cifar10 needs a folder; give it with --data-dir"),
         (&["--data", "cifar"], "data.name: \"cifar\" is not known; did you mean cifar10"),
         (&["--data-dir", "x"], "data.dir: is set, but the data set is synthetic"),
@@ -230,6 +238,20 @@ fn a_value_out_of_range_is_one_sentence_with_its_key() {
     for (given, expected) in cases {
         let said = message(flags(given));
         assert!(said.starts_with(expected), "{given:?}: {said}");
+    }
+}
+
+#[test]
+fn a_setting_may_wait_for_another_only_in_a_file() {
+    let (_dir, path) = file("[search]\nfinite_difference_radius = 0.1\n[select]\nepochs = 3\n");
+    let config = flags(&["--config", path.to_str().unwrap()]).unwrap();
+    assert_eq!((config.search.finite_difference_radius, config.select.epochs), (0.1, 3));
+    assert!(flags(&["--finite-difference-radius", "0.1", "--method", "darts2"]).is_ok());
+    assert!(flags(&["--select-epochs", "3", "--select"]).is_ok());
+    for keys in [SearchConfig::KEYS, TrainConfig::KEYS] {
+        for (other, _) in keys.iter().filter_map(|key| key.needs) {
+            assert!(keys.iter().any(|key| key.path == other), "no setting {other}");
+        }
     }
 }
 

@@ -320,6 +320,8 @@ fn mistakes_are_one_sentence_and_change_nothing() {
         ("--augment imagnet", &["data.augment", "did you mean imagenet?"]),
         ("--augment imagenet --crop-padding 0 --crop-area 0", &["data.crop_area", "above 0 and at most 1"]),
         ("--hue 0.6", &["data.hue", "from 0 to 0.5"]),
+        ("--hue 0.1", &["--hue", "no effect with --augment cifar", "--augment imagenet"]),
+        ("--gamma 0.9", &["--gamma", "no effect with --schedule cosine", "--schedule step"]),
         ("--jitter -0.1", &["data.jitter", "from 0 to 1"]),
         ("--recipe cifer", &["cifer", "cifar"]),
         ("--recipe cifar --resume x", &["--recipe", "--resume"]),

@@ -163,7 +163,8 @@ fn stored(config: Option<&PathBuf>, resume: Option<&PathBuf>) -> Result<Option<P
     Ok(config.cloned().or(stored))
 }
 
-/// Flags over `file` over `base`, changed by `finish`, which is told the keys given as flags; checked. `O` are the settings
+/// Flags over `file` over `base`, changed by `finish`, which is told the keys given as flags; checked, and that no flag is
+/// without effect. `O` are the settings
 /// of the program `other`, whose files are taken for these now and then.
 fn settings<C: Configuration, O: Configuration>(
     base: C,
@@ -191,6 +192,10 @@ fn settings<C: Configuration, O: Configuration>(
         (Some(file), Error::Config { key, .. }) if !flags.contains(&key.as_str()) => C::locate(file, e),
         _ => e,
     })?;
+    let table = config.table();
+    for key in C::KEYS.iter().filter(|key| flags.contains(&key.path)) {
+        key.matters(&table, C::KEYS).map_err(|what| Error::config(format!("--{}", key.flag), what))?;
+    }
     Ok(config)
 }
 

@@ -223,6 +223,7 @@ impl<W: Work> Run<W> {
         let seconds = start.elapsed().as_secs_f64();
         let numbers = EpochNumbers { epoch: from.epoch, epochs: plan.epochs, images_per_second, seconds };
         self.work.report(&epoch, judged, numbers, &mut self.out)?;
+        self.out.records.sync()?;
         self.work.close(judged, at.step == plan.steps, &self.out.folder)?;
         Ok(Outcome::Finished)
     }
@@ -269,6 +270,7 @@ impl<W: Work> Run<W> {
     }
 
     fn save(&self) -> Result<()> {
+        self.out.records.sync()?;
         self.work.pack()?.save(&self.out.folder)
     }
 }

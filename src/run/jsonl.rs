@@ -112,6 +112,10 @@ impl JsonLines {
     pub fn append(&mut self, row: &impl Serialize) -> Result<()> {
         self.try_append(row).map_err(Error::write(&self.path))
     }
+    /// Brings the rows to the disk, before anything there that counts on them.
+    pub fn sync(&self) -> Result<()> {
+        self.file.sync_data().map_err(Error::write(&self.path))
+    }
     fn try_append(&mut self, row: &impl Serialize) -> std::io::Result<()> {
         let before = self.file.metadata()?.len();
         let mut line = serde_json::to_vec(row)?;

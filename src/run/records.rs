@@ -39,6 +39,11 @@ impl Records {
             None => Ok(()),
         }
     }
+    /// Brings the rows to the disk: a checkpoint that outlives a power cut has those before it.
+    pub fn sync(&self) -> Result<()> {
+        self.metrics.sync()?;
+        self.alphas.as_ref().map_or(Ok(()), JsonLines::sync)
+    }
     /// Adds a row to `alphas.jsonl`, behind that of its epoch in `metrics.jsonl`.
     pub fn append_alphas(&mut self, row: &Alphas) -> Result<()> {
         if let Some(alphas) = &mut self.alphas {

@@ -211,7 +211,7 @@ fn epochs_of_trainings_are_fixed_once_one_has_begun() {
     assert!(selection(&dir.join("s3")).iter().skip(2).all(|row| row["epochs"] == 1));
     // a search of its own has nothing to do with it
     search_well(dir, &format!("{TINY} --epochs 1 --out one"));
-    search_well(dir, "--resume one --select-epochs 7");
+    mistake(dir, "--resume one --select-epochs 7", &["--select-epochs", "no effect without --select"]);
 }
 
 #[test]

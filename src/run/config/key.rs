@@ -19,6 +19,8 @@ pub struct Key {
     pub source: &'static str,
     /// May change between a checkpoint and the run that resumes it.
     pub may_change: bool,
+    /// Another setting and the value that it must have, as [`show`] gives it, for this one to matter.
+    pub needs: Option<(&'static str, &'static str)>,
     /// The defaults of all settings, as the file's tables.
     pub defaults: fn() -> &'static Table,
 }
@@ -27,6 +29,24 @@ pub struct Key {
 const ORDERS: [&str; 3] = ["first", "second", "exact"];
 
 impl Key {
+    /// The same, without effect unless the setting `path` is `value`.
+    pub const fn only(self, path: &'static str, value: &'static str) -> Self {
+        Self { needs: Some((path, value)), ..self }
+    }
+    /// That a flag for this setting does something among all `settings`, `keys` being the others; or what is wrong.
+    pub fn matters(&self, settings: &Table, keys: &[Key]) -> Result<(), String> {
+        let needs =
+            self.needs.and_then(|(path, value)| Some((keys.iter().find(|key| key.path == path)?, value)));
+        let Some((other, value)) = needs else { return Ok(()) };
+        let (flag, is) = (other.flag, show(other.of(settings)));
+        match (is == value, value) {
+            (true, _) => Ok(()),
+            (false, "true") => Err(format!("has no effect without --{flag}; give that too, or leave it out")),
+            (false, _) => {
+                Err(format!("has no effect with --{flag} {is}; leave it out, or give --{flag} {value}"))
+            }
+        }
+    }
     pub fn section(&self) -> &'static str {
         self.path.split_once('.').map_or("", |(section, _)| section)
     }

@@ -27,7 +27,7 @@ const fn key(
     help: &'static str,
     source: &'static str,
 ) -> Key {
-    Key { path, flag, value, help, source, may_change: false, defaults }
+    Key { path, flag, value, help, source, may_change: false, needs: None, defaults }
 }
 const fn free(
     path: &'static str,
@@ -36,7 +36,7 @@ const fn free(
     help: &'static str,
     source: &'static str,
 ) -> Key {
-    Key { path, flag, value, help, source, may_change: true, defaults }
+    Key { path, flag, value, help, source, may_change: true, needs: None, defaults }
 }
 
 /// All settings. "Published code" is the repository of the DARTS paper (Liu et al., 2019, arXiv:1806.09055).
@@ -45,7 +45,7 @@ pub const KEYS: &[Key] = &[
     key("data.name", "data", "NAME", "Data set: synthetic (drawn, needs no files), cifar10, cifar100, idx (MNIST files) or folder (one sub-folder of images a class)", "Oche; published: cifar10"),
     free("data.dir", "data-dir", "DIR", "Folder with the files of the data set; empty for synthetic", OCHE),
     key("data.image_size", "image-size", "PIXELS", "Height and width that images are brought to, a multiple of 4; 0 for the files' own, 32 for synthetic and folder", OCHE),
-    key("data.train_images", "train-images", "N", "Images of the synthetic set to draw, before they are split in two; other sets use all they have", SMALL),
+    key("data.train_images", "train-images", "N", "Images of the synthetic set to draw, before they are split in two; other sets use all they have", SMALL).only("data.name", "synthetic"),
     key("data.train_portion", "train-portion", "FRACTION", "Part of the training images that trains the weights; the rest trains the architecture", PUBLISHED),
     key("data.seed", "data-seed", "N|none", "Seed of the drawn images and of the split in two; none for search.seed, of several searches for that of the first", OCHE),
     key("data.crop_padding", "crop-padding", "PIXELS", "Zero padding of each side before the random crop; 0 turns the crop off", PUBLISHED),
@@ -62,7 +62,7 @@ pub const KEYS: &[Key] = &[
     free("search.max_steps", "max-steps", "N", "Stop after this many steps in all; 0 for no limit", OCHE),
     key("search.batch_size", "batch-size", "N", "Images of a training batch and of a validation batch", "Oche, small enough for a first run; published: 64"),
     key("search.seed", "seed", "N", "Seed of everything random: weights, order of batches and, unless data.seed is given, data and split", PUBLISHED),
-    key("search.finite_difference_radius", "finite-difference-radius", "R", "With --order second: length of the probing step R / norm(v) along the gradient v of the validation loss", PUBLISHED),
+    key("search.finite_difference_radius", "finite-difference-radius", "R", "With --order second: length of the probing step R / norm(v) along the gradient v of the validation loss", PUBLISHED).only("search.order", "second"),
     key("search.weights", "weights", "FILE|RUN", "Weights of the supernet to start from: a .safetensors file with the names of the published state_dict, a checkpoint, or a run folder; alphas are drawn; empty draws them as well", OCHE),
     key("weights.learning_rate", "learning-rate", "RATE", "Learning rate of the first epoch, decays on a cosine", PUBLISHED),
     key("weights.learning_rate_min", "learning-rate-min", "RATE", "Learning rate that the cosine reaches after the last epoch", PUBLISHED),
@@ -77,8 +77,8 @@ pub const KEYS: &[Key] = &[
     key("alpha.init_scale", "alpha-init-scale", "STD", "Standard deviation of the initial architecture parameters", PUBLISHED),
     free("select.seeds", "seeds", "N", "Searches to run, with seeds from --seed on, in folders of their own", "Oche; published: 4"),
     free("select.select", "select", "BOOL", "Train each cell found for a short time, and as many drawn at random, and keep the best found one", "DARTS paper, section 3.1"),
-    free("select.epochs", "select-epochs", "N", "With --select: epochs of these trainings, in a network of the supernet's size; fixed once one has begun", "Oche, small enough for a first run; published: 100"),
-    free("select.random_cells", "random-cells", "N", "With --select: cells drawn at random from the same space, two or more for a deviation, 0 for none", "arXiv 1902.07638"),
+    free("select.epochs", "select-epochs", "N", "With --select: epochs of these trainings, in a network of the supernet's size; fixed once one has begun", "Oche, small enough for a first run; published: 100").only("select.select", "true"),
+    free("select.random_cells", "random-cells", "N", "With --select: cells drawn at random from the same space, two or more for a deviation, 0 for none", "arXiv 1902.07638").only("select.select", "true"),
     free("run.device", "device", "DEVICE", "Where to compute: cpu, cuda[:N], or auto for the first CUDA device that works, else the cpu", OCHE),
     key("run.precision", "precision", "f32|bf16", "bf16: images between operations on a CUDA device; on a CPU that has AVX-512 BF16 what cells keep for the backward and what their convolutions multiply. Sums, weights and optimisers are always f32", OCHE),
     free("run.graph", "graph", "BOOL", "Capture a search step of a CUDA device once and replay it, which does not change the numbers; false (or --no-graph) launches every kernel anew", OCHE),

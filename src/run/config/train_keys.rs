@@ -19,7 +19,7 @@ const fn key(
     help: &'static str,
     source: &'static str,
 ) -> Key {
-    Key { path, flag, value, help, source, may_change: false, defaults }
+    Key { path, flag, value, help, source, may_change: false, needs: None, defaults }
 }
 const fn free(
     path: &'static str,
@@ -28,7 +28,7 @@ const fn free(
     help: &'static str,
     source: &'static str,
 ) -> Key {
-    Key { path, flag, value, help, source, may_change: true, defaults }
+    Key { path, flag, value, help, source, may_change: true, needs: None, defaults }
 }
 
 /// All settings. "Published code" is the repository of the DARTS paper (Liu et al., 2019, arXiv:1806.09055); two values
@@ -38,14 +38,14 @@ pub const KEYS: &[Key] = &[
     key("data.name", "data", "NAME", "Data set: synthetic (drawn, needs no files), cifar10, cifar100, idx (MNIST files) or folder (one sub-folder of images a class, as ImageNet has them)", "Oche; published: cifar10"),
     free("data.dir", "data-dir", "DIR", "Folder with the files of the data set; empty for synthetic", OCHE),
     key("data.image_size", "image-size", "PIXELS", "Height and width that images are brought to; 0 for the files' own, 32 for synthetic and folder", "Oche; published: 0 and 224"),
-    key("data.train_images", "train-images", "N", "Images of the synthetic set to draw for training, and a fifth as many for testing; other sets use all they have", "Oche, small enough for a first run"),
+    key("data.train_images", "train-images", "N", "Images of the synthetic set to draw for training, and a fifth as many for testing; other sets use all they have", "Oche, small enough for a first run").only("data.name", "synthetic"),
     key("data.valid_portion", "valid-portion", "FRACTION", "Part of the training images that is held back and tested on instead of the test images, to choose among cells; 0 trains on all", OCHE),
     key("data.seed", "data-seed", "N|none", "Seed of the drawn images and of the choice of those held back; none for train.seed", OCHE),
     key("data.augment", "augment", "cifar|imagenet", "Random changes to training images: a crop of their own size out of a padded image; or crops of random size and shape, resized, with changes of colour, for which files are read as they are needed and test images are central crops of 7/8", "published code: cifar and imagenet"),
     key("data.crop_padding", "crop-padding", "PIXELS", "Zero padding of each side before the random crop of --augment cifar; 0 turns the crop off", "published code: 4 and 0"),
-    key("data.crop_area", "crop-area", "PART", "With --augment imagenet: the least part of an image's area that a crop takes", PUBLISHED),
-    key("data.jitter", "jitter", "RANGE", "With --augment imagenet: brightness, contrast and saturation change by a factor of up to 1 +- RANGE; 0 for none", PUBLISHED),
-    key("data.hue", "hue", "RANGE", "With --augment imagenet: the hue turns by up to this part of the circle, at most 0.5; 0 for none", PUBLISHED),
+    key("data.crop_area", "crop-area", "PART", "With --augment imagenet: the least part of an image's area that a crop takes", PUBLISHED).only("data.augment", "imagenet"),
+    key("data.jitter", "jitter", "RANGE", "With --augment imagenet: brightness, contrast and saturation change by a factor of up to 1 +- RANGE; 0 for none", PUBLISHED).only("data.augment", "imagenet"),
+    key("data.hue", "hue", "RANGE", "With --augment imagenet: the hue turns by up to this part of the circle, at most 0.5; 0 for none", PUBLISHED).only("data.augment", "imagenet"),
     key("data.flip", "flip", "BOOL", "Mirror half of the images, chosen at random", PUBLISHED),
     key("data.cutout", "cutout", "PIXELS", "Side of the square blanked in each training image; 0 turns it off", "Oche, for a short training; published: 16 and 0"),
     key("network.genotype", "genotype", "NAME|FILE|RUN", "The cells: a published name (inspect zoo lists them), a file, or a run folder; empty for the newest search below runs/, else DARTS_V2", OCHE),
@@ -59,9 +59,9 @@ pub const KEYS: &[Key] = &[
     key("train.seed", "seed", "N", "Seed of everything random: weights, order of images, dropped paths and, unless data.seed is given, data", PUBLISHED),
     key("train.learning_rate", "learning-rate", "RATE", "Learning rate of the first epoch after the warm-up", "published code: 0.025 and 0.1"),
     key("train.schedule", "schedule", "cosine|step", "How the learning rate falls: along half a cosine, or by a factor", "published code: cosine and step"),
-    key("train.learning_rate_min", "learning-rate-min", "RATE", "Learning rate that the cosine reaches after the last epoch", PUBLISHED),
-    key("train.gamma", "gamma", "FACTOR", "With --schedule step: the factor", PUBLISHED),
-    key("train.gamma_epochs", "gamma-epochs", "N", "With --schedule step: epochs between two falls", PUBLISHED),
+    key("train.learning_rate_min", "learning-rate-min", "RATE", "Learning rate that the cosine reaches after the last epoch", PUBLISHED).only("train.schedule", "cosine"),
+    key("train.gamma", "gamma", "FACTOR", "With --schedule step: the factor", PUBLISHED).only("train.schedule", "step"),
+    key("train.gamma_epochs", "gamma-epochs", "N", "With --schedule step: epochs between two falls", PUBLISHED).only("train.schedule", "step"),
     key("train.warmup_epochs", "warmup-epochs", "N", "The first N epochs take 1/N, 2/N, ... of their learning rate; 0 for no warm-up", "published code; PC-DARTS: 5 on ImageNet"),
     key("train.momentum", "momentum", "M", "Momentum", PUBLISHED),
     key("train.weight_decay", "weight-decay", "DECAY", "L2 penalty, added to the gradient", "published code: 3e-4 and 3e-5"),
