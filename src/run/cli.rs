@@ -164,8 +164,7 @@ fn stored(config: Option<&PathBuf>, resume: Option<&PathBuf>) -> Result<Option<P
 }
 
 /// Flags over `file` over `base`, changed by `finish`, which is told the keys given as flags; checked, and that no flag is
-/// without effect. `O` are the settings
-/// of the program `other`, whose files are taken for these now and then.
+/// without effect. `O` are the settings of the program `other`, whose files are taken for these now and then.
 fn settings<C: Configuration, O: Configuration>(
     base: C,
     other: &str,

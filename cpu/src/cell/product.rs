@@ -5,7 +5,7 @@ use crate::real::Real;
 use crate::scratch::Scratch;
 use crate::simd::{Isa, Kept, Kernel, Stored, Vector, abreast, call, operand_depth};
 
-/// A matrix `[depth, columns]` in strips of [`abreast`] vectors, the last one may have fewer, each strip contiguous, as operands of vectors.
+/// A matrix `[depth, columns]` in strips of at most [`abreast`] vectors, each strip contiguous, as operands of vectors.
 pub struct Matrix<R: Real> {
     depth: usize,
     columns: usize,
