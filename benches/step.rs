@@ -4,8 +4,8 @@
 //!
 //! Every case runs in a process of its own, so that its peak of resident memory is its own. Printed are the median and
 //! the fastest of the steps after the first, in seconds, that peak, and the arithmetic and bytes that the operations
-//! declare. `--json` prints a line a case instead, `--steps N` sets the number of steps, `--test` runs one of each but
-//! of the published network. Where the processor has no products of bf16, its cases run only if they are named: on plain
+//! declare. `--json` prints a line a case instead, `--steps N` sets the number of steps, `--test` runs one of each but,
+//! unless it is named, of the published network. Where the processor has no products of bf16, its cases run only if they are named: on plain
 //! arrays they take minutes.
 
 use oche::data::loader::Batch;
@@ -195,7 +195,8 @@ fn main() {
             println!("{name:<26} not run: takes minutes without AVX-512 BF16, unless it is named");
             continue;
         }
-        if test && case.size == TRAINED[1] {
+        if test && wanted.is_none() && case.size == TRAINED[1] {
+            println!("{name:<26} not run by --test, unless it is named");
             continue;
         }
         let result = measure(index, steps.unwrap_or(case.steps()));

@@ -23,9 +23,9 @@ use pixels::{Gather, Normalise, Stretches};
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// Elements of a block of rows, a part of the first-level cache; but at least so many pixels, since every block reads all
-/// weights again.
+/// Elements of a block of rows: a part of the first-level cache.
 const BLOCK: usize = 1 << 12;
+/// Its pixels at least, rows being whole: every block reads all weights again.
 const PIXELS: usize = 64;
 
 /// Extents: images (n, height, width, `input`) become (n, height / stride, width / stride, `output`).
