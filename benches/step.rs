@@ -5,8 +5,8 @@
 //! Every case runs in a process of its own, so that its peak of resident memory is its own. Printed are the median and
 //! the fastest of the steps after the first, in seconds, that peak, and the arithmetic and bytes that the operations
 //! declare. `--json` prints a line a case instead, `--steps N` sets the number of steps, `--test` runs one of each but,
-//! unless it is named, of the published network. Where the processor has no products of bf16, its cases run only if they are named: on plain
-//! arrays they take minutes.
+//! unless it is named, of the published network. Where the processor has no products of bf16, its cases run only if they
+//! are named: on plain arrays they take minutes.
 
 use oche::data::loader::Batch;
 use oche::device::simd::multiplies_bf16;

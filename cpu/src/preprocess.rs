@@ -25,7 +25,7 @@ use std::ops::Range;
 
 /// Elements of a block of rows: a part of the first-level cache.
 const BLOCK: usize = 1 << 12;
-/// Its pixels at least, rows being whole: every block reads all weights again.
+/// Pixels that it has nearly at least, in whole rows: every block reads all weights again.
 const PIXELS: usize = 64;
 
 /// Extents: images (n, height, width, `input`) become (n, height / stride, width / stride, `output`).
