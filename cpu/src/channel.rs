@@ -4,9 +4,9 @@
 //! loops then run over equal-length rows whatever C is.
 
 use crate::CHUNK;
+use crate::jobs::{all, each};
 use crate::real::Real;
 use crate::simd::{self, Kernel, Vector, dispatch_widest};
-use rayon::prelude::*;
 
 /// Elements of one row: a multiple of C, at least 64.
 fn row(c: usize) -> usize {
@@ -33,9 +33,8 @@ pub fn apply<R: Real>(
 ) {
     let size = chunk(constants[0].len());
     let rows = expand(constants);
-    y.par_chunks_mut(size).zip(a.par_chunks(size).zip(b.par_chunks(size))).for_each(|(y, (a, b))| {
-        dispatch_widest(Apply { a, b, y, rows: &rows, accumulate, f });
-    });
+    let parts = y.chunks_mut(size).zip(a.chunks(size).zip(b.chunks(size)));
+    all(parts, |(y, (a, b))| dispatch_widest(Apply { a, b, y, rows: &rows, accumulate, f }));
 }
 
 struct Apply<'a, R, F> {
@@ -244,11 +243,9 @@ pub fn sums<R: Real, T: Terms<S>, const S: usize>(
     let c = constants[0].len();
     let (size, rows) = (chunk(c), expand(constants));
     let rows = [&rows[0][..], &rows[rows.len() - 1][..]];
-    let parts: Vec<[Vec<R>; S]> = a
-        .par_chunks(size)
-        .zip(b.par_chunks(size))
-        .map(|(a, b)| dispatch_widest(Sums { a, b, rows, terms }))
-        .collect();
+    let parts = a.chunks(size).zip(b.chunks(size));
+    let parts: Vec<[Vec<R>; S]> =
+        each(parts, || (), |(), _, (a, b)| dispatch_widest(Sums { a, b, rows, terms }));
     std::array::from_fn(|s| {
         let mut total = vec![R::Wide::ZERO; c];
         for part in &parts {

@@ -8,8 +8,8 @@
 use super::gemm::{BLOCK, OuterSum, Packed, outer, rows};
 use super::scratch::Scratch;
 use super::{Window, out_size};
+use crate::jobs::each;
 use crate::real::Real;
-use rayon::prelude::*;
 
 /// Elements of columns that are built at a time: they should stay in the second-level cache.
 const COLUMNS: usize = 1 << 16;
@@ -34,14 +34,10 @@ pub fn forward<R: Real>(
     // the blocks of rows of all images, in order: each is one item of work
     let (image, blocks) = (x.len() / dims[0], columns.blocks());
     let out = y.len() / dims[0];
-    let items: Vec<_> = y
-        .chunks_mut(out)
-        .flat_map(|y| y.chunks_mut(columns.rows * columns.out[1] * out_channels))
-        .enumerate()
-        .collect();
-    items.into_par_iter().for_each_init(
+    each(
+        y.chunks_mut(out).flat_map(|y| y.chunks_mut(columns.rows * columns.out[1] * out_channels)),
         || columns.scratch(),
-        |scratch, (i, y)| {
+        |scratch, i, y| {
             let columns = columns.build(&x[i / blocks * image..][..image], i % blocks, scratch);
             by.times(columns, y, accumulate);
         },
@@ -64,9 +60,10 @@ pub fn input_grad<R: Real>(
         return rows(dy, &by, dx, accumulate);
     }
     let (image, out) = (dx.len() / dims[0], dy.len() / dims[0]);
-    dx.par_chunks_mut(image).zip(dy.par_chunks(out)).for_each_init(
+    each(
+        dx.chunks_mut(image).zip(dy.chunks(out)),
         || columns.scratch(),
-        |scratch, (dx, dy)| {
+        |scratch, _, (dx, dy)| {
             if !accumulate {
                 dx.fill(R::ZERO);
             }
@@ -100,29 +97,28 @@ pub fn weight_grad<R: Real>(
     let batch = dims[0].div_ceil(PARTS.min((dims[0] * pixels).div_ceil(BLOCK)));
     let together = if columns.blocks() == 1 { (BLOCK / pixels).clamp(1, batch) } else { 1 };
     let mut parts = Scratch::<R>::new(dims[0].div_ceil(batch) * sum.size());
-    parts
-        .par_chunks_mut(sum.size())
-        .zip(x.par_chunks(image * batch).zip(dy.par_chunks(out * batch)))
-        .for_each_init(
-            || (Scratch::new(together * columns.rows * columns.out[1] * columns.depth), sum.spare()),
-            |(scratch, spare), (part, (x, dy))| {
-                part.fill(R::ZERO);
-                for (x, dy) in x.chunks(image * together).zip(dy.chunks(out * together)) {
-                    if together > 1 {
-                        let size = pixels * columns.depth;
-                        for (x, to) in x.chunks(image).zip(scratch.chunks_mut(size)) {
-                            columns.build(x, 0, to);
-                        }
-                        sum.add(dy, &scratch[..x.len() / image * size], part, spare);
-                        continue;
+    let groups = x.chunks(image * batch).zip(dy.chunks(out * batch));
+    each(
+        parts.chunks_mut(sum.size()).zip(groups),
+        || (Scratch::new(together * columns.rows * columns.out[1] * columns.depth), sum.spare()),
+        |(scratch, spare), _, (part, (x, dy))| {
+            part.fill(R::ZERO);
+            for (x, dy) in x.chunks(image * together).zip(dy.chunks(out * together)) {
+                if together > 1 {
+                    let size = pixels * columns.depth;
+                    for (x, to) in x.chunks(image).zip(scratch.chunks_mut(size)) {
+                        columns.build(x, 0, to);
                     }
-                    let blocks = dy.chunks(columns.rows * columns.out[1] * out_channels);
-                    for (block, dy) in blocks.enumerate() {
-                        sum.add(dy, columns.build(x, block, scratch), part, spare);
-                    }
+                    sum.add(dy, &scratch[..x.len() / image * size], part, spare);
+                    continue;
                 }
-            },
-        );
+                let blocks = dy.chunks(columns.rows * columns.out[1] * out_channels);
+                for (block, dy) in blocks.enumerate() {
+                    sum.add(dy, columns.build(x, block, scratch), part, spare);
+                }
+            }
+        },
+    );
     sum.total(&parts, |co, k, total| {
         let to = &mut dw[columns.weight(co, k)];
         *to = if accumulate { *to + total } else { total };

@@ -12,10 +12,10 @@ use super::correlate::{GROUP, Spacing, correlate, dot, within};
 use super::padded::copy;
 use super::scratch::Scratch;
 use super::slide;
+use crate::jobs::each;
 use crate::real::Real;
 use crate::simd::{Kernel, Vector, dispatch_for};
 use plan::{Plan, groups};
-use rayon::prelude::*;
 use std::ops::Range;
 
 /// Gradients of weights are summed in at most this many parts, whatever the number of threads.
@@ -26,9 +26,10 @@ pub fn forward<R: Real>(w: &Window, dims: [usize; 4], x: &[R], weight: &[R], y: 
     let Some(plan) = Plan::<R>::over_input(w, dims) else { return };
     let pattern = plan.pattern(w.taps(), weight);
     let (image, out) = (x.len() / dims[0], y.len() / dims[0]);
-    y.par_chunks_mut(out).zip(x.par_chunks(image)).for_each_init(
+    each(
+        y.chunks_mut(out).zip(x.chunks(image)),
         || plan.copy_of_image(),
-        |padded, (y, x)| {
+        |padded, _, (y, x)| {
             let job = Forward { plan: &plan, pattern: &pattern, x, padded, y, accumulate };
             dispatch_for(plan.isa, plan.lanes, job);
         },
@@ -47,9 +48,10 @@ pub fn input_grad<R: Real>(
     let Some(plan) = Plan::<R>::over_output(w, dims) else { return };
     let pattern = plan.pattern(w.taps(), weight);
     let (image, out) = (dx.len() / dims[0], dy.len() / dims[0]);
-    dx.par_chunks_mut(image).zip(dy.par_chunks(out)).for_each_init(
+    each(
+        dx.chunks_mut(image).zip(dy.chunks(out)),
         || (plan.copy_of_image(), Scratch::new(dims[2] * dims[3])),
-        |(padded, row), (dx, dy)| {
+        |(padded, row), _, (dx, dy)| {
             let job = InputGrad { plan: &plan, pattern: &pattern, dy, padded, row, dx, accumulate };
             dispatch_for(plan.isa, plan.lanes, job);
         },
@@ -64,10 +66,11 @@ pub fn weight_grad<R: Real>(w: &Window, dims: [usize; 4], x: &[R], dy: &[R], dw:
     let (image, out) = (x.len() / dims[0], dy.len() / dims[0]);
     let groups = groups(w.kernel);
     let mut parts = Scratch::<R::Wide>::new(dims[0].div_ceil(batch) * taps * channels);
-    let images = x.par_chunks(image * batch).zip(dy.par_chunks(out * batch));
-    parts.par_chunks_mut(taps * channels).zip(images).for_each_init(
+    let images = x.chunks(image * batch).zip(dy.chunks(out * batch));
+    each(
+        parts.chunks_mut(taps * channels).zip(images),
         || (plan.copy_of_image(), Scratch::new(taps * plan.spacing.period)),
-        |(padded, sums), (part, (x, dy))| {
+        |(padded, sums), _, (part, (x, dy))| {
             sums.fill(R::ZERO);
             for (x, dy) in x.chunks(image).zip(dy.chunks(out)) {
                 let job = WeightGrad { plan: &plan, groups: &groups, x, padded, dy, sums };

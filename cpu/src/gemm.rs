@@ -4,9 +4,9 @@ use super::ahead::Ahead;
 use super::scratch::Scratch;
 use super::tile::{Strip, fetches, widest};
 use super::{isa, lanes};
+use crate::jobs::{all, each};
 use crate::real::Real;
 use crate::simd::{Isa, Kernel, Vector, call, dispatch_for};
-use rayon::prelude::*;
 
 /// Depth that one sweep of a tile covers: bounds the packed weights it streams, and the length of a plain sum.
 const DEPTH: usize = 512;
@@ -154,9 +154,8 @@ pub fn rows<R: Real>(x: &[R], by: &Packed<R>, y: &mut [R], accumulate: bool) {
     }
     // about 2^19 multiplications an item, in whole tiles of 6 or 8 rows
     let block = ((1 << 19) / (by.depth.max(1) * by.columns)).clamp(1, 1 << 12).next_multiple_of(24);
-    y.par_chunks_mut(block * by.columns).enumerate().for_each(|(i, y)| {
-        by.times(&x[i * block * by.depth..], y, accumulate);
-    });
+    let blocks = y.chunks_mut(block * by.columns);
+    all(blocks.enumerate(), |(i, y)| by.times(&x[i * block * by.depth..], y, accumulate));
 }
 
 /// `out[m, n] (+)= sum over p of a[p, m] * b[p, n]`. Parts of `p` are summed apart, then added in order.
@@ -168,9 +167,10 @@ pub fn outer<R: Real>(m: usize, n: usize, a: &[R], b: &[R], out: &mut [R], accum
     let rows = a.len() / m;
     let part = (rows.div_ceil(PARTS)).next_multiple_of(BLOCK);
     let mut parts = Scratch::new(rows.div_ceil(part) * sum.size());
-    parts.par_chunks_mut(sum.size()).zip(a.par_chunks(part * m).zip(b.par_chunks(part * n))).for_each_init(
+    each(
+        parts.chunks_mut(sum.size()).zip(a.chunks(part * m).zip(b.chunks(part * n))),
         || sum.spare(),
-        |spare, (parts, (a, b))| {
+        |spare, _, (parts, (a, b))| {
             parts.fill(R::ZERO);
             sum.add(a, b, parts, spare);
         },

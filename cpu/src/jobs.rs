@@ -1,27 +1,39 @@
 //! Jobs of similar size, handed out one by one: no thread waits for another longer than for one job.
 
 use rayon::prelude::*;
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard};
 
 /// What `job(memory, k, item)` makes of every item, in order; each thread's working memory is from `init`.
 pub fn each<T: Send, W, O: Send>(
-    items: Vec<T>,
+    items: impl IntoIterator<Item = T>,
     init: impl Fn() -> W + Sync,
     job: impl Fn(&mut W, usize, T) -> O + Sync,
 ) -> Vec<O> {
-    let count = items.len();
+    let items: Vec<T> = items.into_iter().collect();
+    let results = Mutex::new((0..items.len()).map(|_| None).collect::<Vec<Option<O>>>());
+    let threads = rayon::current_num_threads().min(items.len());
     let queue = Mutex::new(items.into_iter().enumerate());
-    let next = || queue.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).next();
-    let thread = |_| {
-        let (mut done, mut memory) = (vec![], None);
+    let next = || lock(&queue).next(); // its lock is gone once it has returned
+    crew(threads, &|| {
+        let mut memory = None;
         while let Some((k, item)) = next() {
-            done.push((k, job(memory.get_or_insert_with(&init), k, item)));
+            let result = job(memory.get_or_insert_with(&init), k, item);
+            lock(&results)[k] = Some(result);
         }
-        done
-    };
-    let threads = rayon::current_num_threads().min(count);
-    let done: Vec<Vec<(usize, O)>> = (0..threads).into_par_iter().with_max_len(1).map(thread).collect();
-    let mut results: Vec<Option<O>> = (0..count).map(|_| None).collect();
-    done.into_iter().flatten().for_each(|(k, result)| results[k] = Some(result));
-    results.into_iter().flatten().collect()
+    });
+    results.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()).into_iter().flatten().collect()
+}
+
+/// `job` of every item.
+pub fn all<T: Send>(items: impl IntoIterator<Item = T>, job: impl Fn(T) + Sync) {
+    each(items, || (), |(), _, item| job(item));
+}
+
+/// Runs `thread` on as many threads. Not generic: what rayon makes of a closure is long to compile.
+fn crew(threads: usize, thread: &(dyn Fn() + Sync)) {
+    (0..threads).into_par_iter().with_max_len(1).for_each(|_| thread());
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }

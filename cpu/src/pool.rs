@@ -6,20 +6,18 @@ mod plan;
 
 use super::Window;
 use super::scratch::Scratch;
+use crate::jobs::{all, each};
 use crate::real::Real;
 use crate::simd::{Kernel, Plain, Vector, dispatch_for};
 use plan::{Block, Plan, Run};
-use rayon::prelude::*;
 
 /// `y` = maximum over the taps inside the image, `index` = the tap `ky * kw + kx` where it was found: the first of
 /// equals; a NaN wins over every number.
 pub fn max_forward<R: Real>(w: &Window, dims: [usize; 4], x: &[R], y: &mut [R], index: &mut [u8]) {
     let Some(plan) = Plan::over_input(w, dims) else { return };
     let (image, out) = (x.len() / dims[0], y.len() / dims[0]);
-    let targets = y.par_chunks_mut(out).zip(index.par_chunks_mut(out));
-    targets.zip(x.par_chunks(image)).for_each(|((y, index), x)| {
-        visit(&plan, Max { x, y, index });
-    });
+    let images = y.chunks_mut(out).zip(index.chunks_mut(out)).zip(x.chunks(image));
+    all(images, |((y, index), x)| visit(&plan, Max { x, y, index }));
 }
 
 /// `y (+)= x` at the taps that `index` names.
@@ -33,10 +31,8 @@ pub fn max_gather<R: Real>(
 ) {
     let Some(plan) = Plan::over_input(w, dims) else { return };
     let (image, out) = (x.len() / dims[0], y.len() / dims[0]);
-    let sources = index.par_chunks(out).zip(x.par_chunks(image));
-    y.par_chunks_mut(out).zip(sources).for_each(|(y, (index, x))| {
-        visit(&plan, Gather { x, index, y, accumulate });
-    });
+    let images = y.chunks_mut(out).zip(index.chunks(out).zip(x.chunks(image)));
+    all(images, |(y, (index, x))| visit(&plan, Gather { x, index, y, accumulate }));
 }
 
 /// `dx (+)= ` the transpose of [`max_gather`]: every `dy` goes to the pixel it was taken from.
@@ -50,28 +46,26 @@ pub fn max_scatter<R: Real>(
 ) {
     let Some(plan) = Plan::over_output(w, dims) else { return };
     let (image, out) = (dx.len() / dims[0], dy.len() / dims[0]);
-    let sources = index.par_chunks(out).zip(dy.par_chunks(out));
-    dx.par_chunks_mut(image).zip(sources).for_each(|(dx, (index, dy))| {
-        visit(&plan, Scatter { dy, index, dx, accumulate });
-    });
+    let images = dx.chunks_mut(image).zip(index.chunks(out).zip(dy.chunks(out)));
+    all(images, |(dx, (index, dy))| visit(&plan, Scatter { dy, index, dx, accumulate }));
 }
 
 /// `y (+)=` mean of `x` over the taps inside the image.
 pub fn avg_forward<R: Real>(w: &Window, dims: [usize; 4], x: &[R], y: &mut [R], accumulate: bool) {
     let Some(plan) = Plan::over_input(w, dims) else { return };
     let (image, out) = (x.len() / dims[0], y.len() / dims[0]);
-    y.par_chunks_mut(out).zip(x.par_chunks(image)).for_each(|(y, x)| {
-        visit(&plan, Sum { x, y, mean: true, accumulate });
-    });
+    let images = y.chunks_mut(out).zip(x.chunks(image));
+    all(images, |(y, x)| visit(&plan, Sum { x, y, mean: true, accumulate }));
 }
 
 /// `dx (+)=` the gradient of [`avg_forward`]: every pixel sums its windows' `dy / taps inside`.
 pub fn avg_input_grad<R: Real>(w: &Window, dims: [usize; 4], dy: &[R], dx: &mut [R], accumulate: bool) {
     let (Some(plan), Some(windows)) = (Plan::over_output(w, dims), Plan::over_input(w, dims)) else { return };
     let (image, out) = (dx.len() / dims[0], dy.len() / dims[0]);
-    dx.par_chunks_mut(image).zip(dy.par_chunks(out)).for_each_init(
+    each(
+        dx.chunks_mut(image).zip(dy.chunks(out)),
         || Scratch::new(out),
-        |scaled, (dx, dy)| {
+        |scaled, _, (dx, dy)| {
             visit(&windows, Scale { x: dy, y: &mut *scaled });
             visit(&plan, Sum { x: &*scaled, y: dx, mean: false, accumulate });
         },

@@ -17,10 +17,10 @@ use super::channel::{Moments, apply_part, chunk, expand, part_sums};
 use super::gemm::Packed;
 use super::scratch::Scratch;
 use crate::EPSILON;
+use crate::jobs::{all, each};
 use crate::real::Real;
 use crate::simd::{Isa, dispatch_widest};
 use pixels::{Gather, Normalise, Stretches};
-use rayon::prelude::*;
 use std::ops::Range;
 
 /// Elements of a block of rows: a part of the first-level cache.
@@ -112,17 +112,14 @@ pub(crate) fn forward<R: Real>(
         Some(raw) => (raw, Some(y)),
         None => (y, None),
     };
-    let moments: Vec<Vec<Moment<R>>> = z
-        .par_chunks_mut(pixels * c)
-        .enumerate()
-        .map_init(
-            || (sizes.gathered(), sizes.kept::<R>(sizes.input)),
-            |room, (i, y)| {
-                convolve(sizes, (x, i), &by, room, y);
-                if given.is_some() { vec![] } else { moments(y, c) }
-            },
-        )
-        .collect();
+    let moments: Vec<Vec<Moment<R>>> = each(
+        z.chunks_mut(pixels * c),
+        || (sizes.gathered(), sizes.kept::<R>(sizes.input)),
+        |room, i, y| {
+            convolve(sizes, (x, i), &by, room, y);
+            if given.is_some() { vec![] } else { moments(y, c) }
+        },
+    );
     match given {
         Some(given) => stats.copy_from_slice(given),
         None => statistics(&moments, pixels, stats),
@@ -130,12 +127,13 @@ pub(crate) fn forward<R: Real>(
     let (mean, r) = (&stats[..c], &stats[c..2 * c]);
     if let (Some([gamma, beta]), Some(y)) = (affine, y) {
         let rows = expand(&[mean, r, gamma, beta]);
-        let parts = y.par_chunks_mut(chunk(c)).zip(z.par_chunks(chunk(c)));
+        let parts = y.chunks_mut(chunk(c)).zip(z.chunks(chunk(c)));
         let norm = |x, p: [R; 4]| (x - p[0]) * p[1] * p[2] + p[3];
-        return parts.for_each(|(y, z)| apply_part(z, z, &rows, y, false, |x, _, p| norm(x, p)));
+        return all(parts, |(y, z)| apply_part(z, z, &rows, y, false, |x, _, p| norm(x, p)));
     }
     let rows = expand(&[mean, r]);
-    z.par_chunks_mut(chunk(c)).for_each(|y| dispatch_widest(Normalise { y, mean: &rows[0], r: &rows[1] }));
+    let normalise = |y| dispatch_widest(Normalise { y, mean: &rows[0], r: &rows[1] });
+    all(z.chunks_mut(chunk(c)), normalise);
 }
 
 /// The convolutions of image `i`; `a` is room for a block.

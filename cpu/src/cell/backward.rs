@@ -96,7 +96,7 @@ impl<'a, R: Real> Pass<'a, R> {
         let (isa, lanes) = lanes::<R>(cell.spec, c);
         let mut d = std::mem::replace(&mut self.d, Scratch::new(0));
         let made = each(
-            d.chunks_exact_mut(cell.nodes()).collect(),
+            d.chunks_exact_mut(cell.nodes()),
             || (),
             |(), i, d| {
                 for &node in &unread {

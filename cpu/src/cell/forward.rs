@@ -78,7 +78,7 @@ fn first_values<R: Real>(
     let taps_of = by_image(taps.iter_mut().map(|t| &mut **t), n);
     let (known, threads) = (&*values, rayon::current_num_threads());
     let moments: Vec<Vec<R>> = each(
-        y.chunks_exact_mut(cell.nodes()).zip(outs.into_iter().zip(taps_of)).collect(),
+        y.chunks_exact_mut(cell.nodes()).zip(outs.into_iter().zip(taps_of)),
         || plan.map(|plan| Work::new(cell, plan)),
         |work, i, (y, (outs, taps))| {
             if let Some(sum) = sum {

@@ -97,7 +97,7 @@ impl<R: Real> StatePlan<R> {
     /// Of all states that are read, for the forward pass or `back`.
     pub fn all(cell: &Cell<R>, back: bool) -> Vec<Option<Self>> {
         each(
-            (0..2 + cell.spec.nodes).collect(),
+            0..2 + cell.spec.nodes,
             || (),
             |(), _, from| cell.spec.reading(from).next().map(|_| Self::new(cell, from, back)),
         )

@@ -60,7 +60,7 @@ impl<R: Real> Pools<R> {
                 indices.extend(pool.maximum.map(|m| std::mem::take(&mut taps[m])));
             }
             each(
-                by_image(outs, sizes.n).into_iter().zip(by_image(indices, sizes.n)).collect(),
+                by_image(outs, sizes.n).into_iter().zip(by_image(indices, sizes.n)),
                 || {
                     let image = if from < 2 { 0 } else { sizes.image(from) };
                     (Scratch::new(image), Scratch::new(room::<R>(sizes.node())))

@@ -2,9 +2,9 @@
 
 use super::plan::{Sizes, StatePlan};
 use super::spec::{Item, Kind, Spec};
+use crate::jobs::all;
 use crate::real::Real;
 use crate::scratch::Scratch;
-use rayon::prelude::*;
 
 /// The batch is cut in at most so many parts with sums of their own, whatever the number of threads.
 const PARTS: usize = 16;
@@ -112,7 +112,7 @@ impl<R: Real> Parts<R> {
                 }
             }
         }
-        jobs.into_par_iter().for_each(|(offset, taps, to)| {
+        all(jobs, |(offset, taps, to)| {
             let mut total = vec![R::Wide::of(0.0); to.len()];
             for sums in self.sums.chunks_exact(self.size) {
                 total.iter_mut().zip(&sums[offset..]).for_each(|(t, x)| *t += x.wide());

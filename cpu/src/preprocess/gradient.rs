@@ -6,10 +6,10 @@ use super::{By, Sizes, lean};
 use crate::ahead::{Ahead, Stream};
 use crate::channel::{WithNormalised, apply_part, expand, sums};
 use crate::gemm::OuterSum;
+use crate::jobs::each;
 use crate::real::Real;
 use crate::scratch::Scratch;
 use crate::simd::dispatch_widest;
-use rayon::prelude::*;
 use std::ops::Range;
 
 /// For the weights' gradients the batch is cut in at most so many parts with sums of their own, whatever the number of
@@ -62,10 +62,10 @@ pub fn gradient<R: Real>(
     let accumulate = to.accumulate && to.x.is_some();
     let mut dx = to.x.take().map(|dx| dx.chunks_mut(group * sizes.image()));
     let dx: Vec<_> = (0..count).map(|_| dx.as_mut().and_then(Iterator::next)).collect();
-    let groups = sums.into_par_iter().zip(dx).enumerate();
-    groups.for_each_init(
+    each(
+        sums.into_iter().zip(dx),
         || Work::new(&pass),
-        |work, (k, (mut sums, mut dx))| {
+        |work, k, (mut sums, mut dx)| {
             for i in k * group..((k + 1) * group).min(sizes.n) {
                 let own = (i - k * group) * sizes.image()..(i - k * group + 1) * sizes.image();
                 let dx = dx.as_deref_mut().map(|dx| &mut dx[own]);
