@@ -96,7 +96,8 @@ impl Pad {
                 let x = x.add(y * w * step + r);
                 for p in 0..w {
                     let x: V = T::load(x.add(p * step));
-                    let x = norm.map_or(x, |norm| norm.affine(norm.z(x)));
+                    // no closure: vector instructions in one may stay function calls
+                    let x = if let Some(norm) = norm { norm.affine(norm.z(x)) } else { x };
                     V::zero().max(x).store_kept(to.add(p * self.c)); // in this order NaN stays
                 }
             }
@@ -186,9 +187,14 @@ impl<R: Real> Norm<'_, R> {
     #[inline(always)]
     pub unsafe fn at<V: Vector<Elem = R>>(&self, channel: usize) -> Constants<V> {
         // SAFETY: the caller's.
-        let [mean, r, gamma, beta] = [self.mean, self.r, self.gamma, self.beta]
-            .map(|row| unsafe { V::load(row.as_ptr().add(channel)) });
-        Constants { mean, r, gamma, beta }
+        unsafe {
+            Constants {
+                mean: V::load(self.mean.as_ptr().add(channel)),
+                r: V::load(self.r.as_ptr().add(channel)),
+                gamma: V::load(self.gamma.as_ptr().add(channel)),
+                beta: V::load(self.beta.as_ptr().add(channel)),
+            }
+        }
     }
 }
 

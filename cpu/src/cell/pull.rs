@@ -56,10 +56,10 @@ impl<R: Real> Kernel<R> for PullSecond<'_, R> {
         let target = Target::Norm { z: value(0), norm, to: self.du, sums: self.norm_sums };
         // SAFETY: all are images of the nodes' size.
         unsafe {
-            let weights = self.weights.map(|[taps, point]| {
+            if self.weights.is_some() {
                 half.x_pad.fill::<V, _>((value(0).as_ptr(), c), Some(norm), half.out, &mut work.z);
-                Weights { taps, point, x: &work.z }
-            });
+            }
+            let weights = self.weights.map(|[taps, point]| Weights { taps, point, x: &work.z });
             half.pull::<V, _>(&incoming, &mut work.g, &mut work.bands, target, weights, &mut ahead);
         }
     }
