@@ -150,6 +150,21 @@ impl<R: Real, T: Terms<S>, const S: usize> Kernel<R> for Sums<'_, R, T, S> {
         sums
     }
 }
+
+/// `W` vectors side by side. No closure: vector instructions in one may stay function calls.
+///
+/// # Safety
+/// `from` holds them.
+#[inline(always)]
+unsafe fn load<V: Vector, const W: usize>(from: &[V::Elem]) -> [V; W] {
+    let mut all = [V::zero(); W];
+    for (v, x) in all.iter_mut().enumerate() {
+        // SAFETY: the caller's.
+        *x = unsafe { V::load(from.as_ptr().add(v * V::LANES)) };
+    }
+    all
+}
+
 impl<R: Real, T: Terms<S>, const S: usize> Sums<'_, R, T, S> {
     /// Positions `at..at + W * LANES` of every row; returns how many those are.
     #[inline(always)]
@@ -158,13 +173,10 @@ impl<R: Real, T: Terms<S>, const S: usize> Sums<'_, R, T, S> {
         let mut acc = [[V::zero(); W]; S];
         // SAFETY: `i + width <= a.len() = b.len()` and `at + width <= n`, the length of the constant rows and sums.
         unsafe {
-            let load = |from: &[R], at: usize| -> [V; W] {
-                std::array::from_fn(|v| V::load(from.as_ptr().add(at + v * V::LANES)))
-            };
-            let (p0, p1) = (load(self.rows[0], at), load(self.rows[1], at));
+            let (p0, p1): ([V; W], [V; W]) = (load(&self.rows[0][at..]), load(&self.rows[1][at..]));
             let mut i = at;
             while i + width <= self.a.len() {
-                let (a, b) = (load(self.a, i), load(self.b, i));
+                let (a, b): ([V; W], [V; W]) = (load(&self.a[i..]), load(&self.b[i..]));
                 for v in 0..W {
                     let terms = self.terms.of(a[v], b[v], [p0[v], p1[v]]);
                     for (acc, term) in acc.iter_mut().zip(terms) {
