@@ -202,10 +202,10 @@ impl<R: Real> Body for Max<'_, R> {
     #[inline(always)]
     unsafe fn block<V: Vector<Elem = R>, const B: usize>(&mut self, block: Block<R>) {
         // the first tap, should all be minus infinity
-        let mut index = [V::splat(R::of(block.taps.first().map_or(0.0, |tap| tap.number))); B];
+        let mut index = [V::splat(R::of(block.taps.first().map_or(0, |tap| tap.number).into())); B];
         let mut best = [V::splat(R::of(f64::NEG_INFINITY)); B];
         for tap in block.taps {
-            let (tap, at) = (V::splat(R::of(tap.number)), tap.source + block.source);
+            let (tap, at) = (V::splat(R::of(tap.number.into())), tap.source + block.source);
             for b in 0..B {
                 // SAFETY: `block`'s contract.
                 let x = unsafe { V::load(self.x.as_ptr().add(at + b * V::LANES)) };
@@ -244,7 +244,7 @@ impl<R: Real> Body for Gather<'_, R> {
                 *index = V::load_u8(self.index.as_ptr().add(block.target + b * V::LANES));
             }
             for tap in block.taps {
-                let (tap, at) = (V::splat(R::of(tap.number)), tap.source + block.source);
+                let (tap, at) = (V::splat(R::of(tap.number.into())), tap.source + block.source);
                 for b in 0..B {
                     let x = V::load(self.x.as_ptr().add(at + b * V::LANES));
                     sum[b] = sum[b].add(x.only(index[b], tap));
@@ -273,11 +273,10 @@ impl<R: Real> Body for Scatter<'_, R> {
         // SAFETY: `block`'s contract.
         unsafe {
             for tap in block.taps {
-                let (tap, at) = (V::splat(R::of(tap.number)), tap.source + block.source);
                 for (b, sum) in sum.iter_mut().enumerate() {
-                    let at = at + b * V::LANES;
-                    let index = V::load_u8(self.index.as_ptr().add(at));
-                    *sum = sum.add(V::load(self.dy.as_ptr().add(at)).only(index, tap));
+                    let at = tap.source + block.source + b * V::LANES;
+                    let (dy, index) = (self.dy.as_ptr().add(at), self.index.as_ptr().add(at));
+                    *sum = sum.add_where(dy, index, tap.number);
                 }
             }
             put(self.dx.as_mut_ptr().add(block.target), sum, self.accumulate);

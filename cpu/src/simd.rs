@@ -172,6 +172,15 @@ pub trait Vector: Copy {
     fn pick(self, tap: Self, best: Self, index: Self) -> (Self, Self);
     /// `self` where `index == tap`, zero elsewhere.
     fn only(self, index: Self, tap: Self) -> Self;
+    /// self + the elements at `from` where the bytes at `index` are `tap`.
+    ///
+    /// # Safety
+    /// The pointers are valid for the lanes.
+    #[inline(always)]
+    unsafe fn add_where(self, from: *const Self::Elem, index: *const u8, tap: u8) -> Self {
+        let tap = Self::splat(Self::Elem::of(tap.into()));
+        self.add(unsafe { Self::load(from).only(Self::load_u8(index), tap) })
+    }
     /// `self` where `x` is above zero, zero elsewhere.
     #[inline(always)]
     fn where_positive(self, x: Self) -> Self {

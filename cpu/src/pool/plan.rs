@@ -9,7 +9,7 @@ type Taps = Vec<(usize, usize)>;
 /// Which tap of the window, and its element of the source for the first element of a run.
 #[derive(Clone, Copy)]
 pub struct Tap {
-    pub number: f64,
+    pub number: u8,
     pub source: usize,
 }
 
@@ -100,7 +100,7 @@ impl Plan {
         for Stretch { start: row, count: rows, taps: of_rows } in stretches(target[0], step, |i| taps(0, i)) {
             for Stretch { start, count, taps: of_columns } in &columns {
                 let tap = |(ky, y): (usize, usize), (kx, x): (usize, usize)| Tap {
-                    number: (ky * w.kernel[1] + kx) as f64,
+                    number: (ky * w.kernel[1] + kx) as u8,
                     source: (y * source[1] + x) * c,
                 };
                 runs.push(Run {

@@ -239,6 +239,10 @@ impl<V: Brief> Vector for LeanVec<V> {
         (Self(best), Self(index))
     }
     #[inline(always)]
+    unsafe fn add_where(self, from: *const Lean, index: *const u8, tap: u8) -> Self {
+        Self(unsafe { self.0.add_where(from.cast(), index, tap) })
+    }
+    #[inline(always)]
     unsafe fn load_u8(from: *const u8) -> Self {
         Self(unsafe { V::load_u8(from) })
     }

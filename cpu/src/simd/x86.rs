@@ -202,6 +202,14 @@ vector!(
         unsafe fn store_u8(self, to: *mut u8) {
             unsafe { _mm_storeu_si128(to.cast(), _mm512_cvtepi32_epi8(_mm512_cvttps_epi32(self.0))) }
         }
+        #[inline(always)]
+        unsafe fn add_where(self, from: *const f32, index: *const u8, tap: u8) -> Self {
+            unsafe {
+                let index = _mm_loadu_si128(index.cast());
+                let lanes = _mm_cmpeq_epi8_mask(index, _mm_set1_epi8(tap as i8));
+                Self(_mm512_mask_add_ps(self.0, lanes, self.0, _mm512_loadu_ps(from)))
+            }
+        }
     }
 );
 vector!(
