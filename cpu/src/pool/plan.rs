@@ -9,6 +9,7 @@ type Taps = Vec<(usize, usize)>;
 /// Which tap of the window, and its element of the source for the first element of a run.
 #[derive(Clone, Copy)]
 pub struct Tap {
+    /// Row by row; the operation refuses windows of more taps than a byte counts.
     pub number: u8,
     pub source: usize,
 }
