@@ -24,6 +24,20 @@ pub fn each<T: Send, W, O: Send>(
     results.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()).into_iter().flatten().collect()
 }
 
+/// What `job(item)` makes of every item, in order, where one is `work` additions or so: several at a time, and without other
+/// threads where all are too few to wake one for.
+pub fn small<T: Send, O: Send>(items: Vec<T>, work: usize, job: impl Fn(T) -> O + Sync) -> Vec<O> {
+    const ENOUGH: usize = 1 << 14;
+    let (group, count) = ((ENOUGH / work.max(1)).max(1), items.len());
+    if count <= group {
+        return items.into_iter().map(job).collect();
+    }
+    let mut items = items.into_iter();
+    let groups = (0..count.div_ceil(group)).map(|_| items.by_ref().take(group).collect::<Vec<T>>());
+    let made = each(groups, || (), |(), _, group| group.into_iter().map(&job).collect::<Vec<O>>());
+    made.into_iter().flatten().collect()
+}
+
 /// `job` of every item.
 pub fn all<T: Send>(items: impl IntoIterator<Item = T>, job: impl Fn(T) + Sync) {
     each(items, || (), |(), _, item| job(item));

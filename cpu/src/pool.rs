@@ -10,6 +10,7 @@ use crate::jobs::{all, each};
 use crate::real::Real;
 use crate::simd::{Kernel, Plain, Vector, dispatch_for};
 use plan::{Block, Plan, Run};
+use std::sync::OnceLock;
 
 /// `y` = maximum over the taps inside the image, `index` = the tap `ky * kw + kx` where it was found: the first of
 /// equals; a NaN wins over every number.
@@ -74,17 +75,21 @@ pub fn avg_input_grad<R: Real>(w: &Window, dims: [usize; 4], dy: &[R], dx: &mut 
 
 /// A pool over single images, on the calling thread.
 pub struct Images {
+    window: Window,
+    dims: [usize; 4],
     over_input: Plan,
-    over_output: Plan,
+    /// Made when a gradient is asked for.
+    over_output: OnceLock<Plan>,
 }
 
 impl Images {
     /// For images of `dims` without an empty extent, which the operation has checked the window to fit.
-    pub fn new(w: &Window, dims: [usize; 4]) -> Self {
-        match (Plan::over_input(w, dims), Plan::over_output(w, dims)) {
-            (Some(over_input), Some(over_output)) => Self { over_input, over_output },
-            _ => unreachable!("images without an empty extent"),
-        }
+    pub fn new(window: Window, dims: [usize; 4]) -> Self {
+        let over_input = some(Plan::over_input(&window, dims));
+        Self { window, dims, over_input, over_output: OnceLock::new() }
+    }
+    fn over_output(&self) -> &Plan {
+        self.over_output.get_or_init(|| some(Plan::over_output(&self.window, self.dims)))
     }
     /// As [`max_forward`].
     pub fn max<R: Real>(&self, x: &[R], y: &mut [R], index: &mut [u8]) {
@@ -96,12 +101,20 @@ impl Images {
     }
     /// `dx +=` the gradient of [`Self::max`].
     pub fn pull_max<R: Real>(&self, dy: &[R], index: &[u8], dx: &mut [R]) {
-        visit(&self.over_output, Scatter { dy, index, dx, accumulate: true });
+        visit(self.over_output(), Scatter { dy, index, dx, accumulate: true });
     }
     /// `dx +=` the gradient of [`Self::avg`]; `scaled` has the size of `dy`.
     pub fn pull_avg<R: Real>(&self, dy: &[R], scaled: &mut [R], dx: &mut [R]) {
         visit(&self.over_input, Scale { x: dy, y: &mut *scaled });
-        visit(&self.over_output, Sum { x: &*scaled, y: dx, mean: false, accumulate: true });
+        visit(self.over_output(), Sum { x: &*scaled, y: dx, mean: false, accumulate: true });
+    }
+}
+
+/// The plan for images that have no empty extent.
+fn some(plan: Option<Plan>) -> Plan {
+    match plan {
+        Some(plan) => plan,
+        None => unreachable!("images without an empty extent"),
     }
 }
 

@@ -2,16 +2,16 @@
 
 use super::half::{Bands, Half};
 use super::norm_sums::NormSums;
-use super::pad::Norm;
+use super::pad::{Norm, Padded};
 use super::plan::{Conv, StatePlan, lanes};
 use super::pools::Dense;
 use super::pull::{PullFirst, PullSecond, Work};
 use super::spec::Item;
 use super::sum::Image;
 use super::weights::{Parts, Place};
-use super::{Cell, by_image, state};
+use super::{Cell, by_image, equal_parts, state};
 use crate::ahead::{Ahead, Stream};
-use crate::jobs::each;
+use crate::jobs::{each, small};
 use crate::real::Real;
 use crate::scratch::Scratch;
 use crate::simd::dispatch_exactly;
@@ -62,13 +62,13 @@ pub fn gradient<R: Real>(cell: &Cell<R>, kept: &Kept<R>, g: &[R], mut to: Gradie
     // the candidates that read a state need their factors before that state's turn comes
     let first = NormSums::new(&pass, passed.last().map_or(0, |plan| plan.from)..plans.len(), mix);
     let sums = pass.begin(&first);
-    pass.finish(&first, &sums, to.mix.as_deref_mut(), &mut affine);
+    pass.finish(&first, sums, to.mix.as_deref_mut(), &mut affine);
     for (k, plan) in passed.iter().enumerate().rev() {
         let next = k.checked_sub(1).map_or(0, |k| passed[k].from);
         let then = NormSums::new(&pass, next..plan.from, mix);
         let out = to.inputs.get_mut(plan.from).and_then(|x| x.as_deref_mut());
         let sums = pass.pull_state(plan, out, &then, to.weights.as_deref_mut(), &mut affine);
-        pass.finish(&then, &sums, to.mix.as_deref_mut(), &mut affine);
+        pass.finish(&then, sums, to.mix.as_deref_mut(), &mut affine);
     }
 }
 
@@ -88,22 +88,22 @@ pub(super) struct Pass<'a, R: Real> {
 
 impl<'a, R: Real> Pass<'a, R> {
     /// The gradients of the nodes that nobody reads, as they came, and the `sums` that can be had with them alone.
-    fn begin(&mut self, sums: &NormSums<R>) -> Vec<Vec<R>> {
+    fn begin(&mut self, sums: &NormSums<R>) -> Scratch<R> {
         let (cell, g, c) = (self.cell, self.g, self.cell.sizes.c);
         let (image, step) = (cell.sizes.node(), cell.spec.nodes * c);
         let unread: Vec<usize> =
             (0..cell.spec.nodes).filter(|node| cell.spec.reading(2 + node).next().is_none()).collect();
         let (isa, lanes) = lanes::<R>(cell.spec, c);
-        let mut d = std::mem::replace(&mut self.d, Scratch::new(0));
-        let made = each(
-            d.chunks_exact_mut(cell.nodes()),
+        let (mut made, mut d) = (sums.room(self), std::mem::replace(&mut self.d, Scratch::new(0)));
+        each(
+            d.chunks_exact_mut(cell.nodes()).zip(equal_parts(&mut made, cell.sizes.n)),
             || (),
-            |(), i, d| {
+            |(), i, (d, made)| {
                 for &node in &unread {
                     let x = (g[i * cell.nodes() + node * c..].as_ptr(), step);
                     dispatch_exactly(isa, lanes, Dense { x, c, to: &mut d[node * image..][..image] });
                 }
-                sums.run(self, d.as_ptr(), i)
+                sums.run(self, d.as_ptr(), i, made);
             },
         );
         self.d = d;
@@ -134,37 +134,39 @@ impl<'a, R: Real> Pass<'a, R> {
         Cow::Owned(scaled.chain(factors[c..].iter().copied()).collect())
     }
 
-    /// From sums, by image: the candidates' factors, and the gradients of the mixing weights and of the norms' scales and
-    /// shifts.
+    /// From sums, image by image: the candidates' factors, and the gradients of the mixing weights and of the norms' scales
+    /// and shifts.
     fn finish(
         &mut self,
         of: &NormSums<R>,
-        sums: &[Vec<R>],
+        sums: Scratch<R>,
         mut mix: Option<&mut [R]>,
         affine: &mut [[&mut [R]; 2]],
     ) {
-        let (cell, c) = (self.cell, self.cell.sizes.c);
-        for (item, rows) in of.rows() {
-            let total = |row: usize| {
-                let mut total = vec![R::Wide::default(); c];
-                for (i, sums) in sums.iter().enumerate() {
-                    let by = cell.dropped(item.index, i).map_or(R::Wide::of(1.0), R::wide);
-                    total.iter_mut().zip(&sums[row * c..]).for_each(|(to, sum)| *to += by * sum.wide());
+        let (cell, c, n) = (self.cell, self.cell.sizes.c, self.cell.sizes.n);
+        let totals = small(of.rows().collect(), 2 * n * c, |(item, rows)| {
+            let mut totals = vec![[R::Wide::default(); 2]; c];
+            for (i, sums) in sums.chunks_exact(sums.len() / n).enumerate() {
+                let by = cell.dropped(item.index, i).map_or(R::Wide::of(1.0), R::wide);
+                let [value, one] = rows.map(|row| &sums[row * c..][..c]);
+                for (totals, (value, one)) in totals.iter_mut().zip(value.iter().zip(one)) {
+                    totals[0] += by * value.wide();
+                    totals[1] += by * one.wide();
                 }
-                total
-            };
-            let by_value = total(rows[0]);
+            }
+            totals
+        });
+        for ((item, _), totals) in of.rows().zip(totals) {
             let Some(at) = item.last_norm() else {
                 if let Some(mix) = &mut mix {
-                    mix[item.entry] = R::narrow(by_value.into_iter().sum());
+                    mix[item.entry] = R::narrow(totals.into_iter().map(|[by_value, _]| by_value).sum());
                 }
                 continue;
             };
-            let by_one = total(rows[1]);
             let (w, norm) = (cell.mix[item.entry].wide(), self.norm(at));
             let (mut factors, mut dw) = (vec![R::ZERO; 3 * c], R::Wide::default());
-            for ch in 0..c {
-                let sums = [by_one[ch], by_value[ch] * norm.r[ch].wide()];
+            for (ch, [by_value, by_one]) in totals.into_iter().enumerate() {
+                let sums = [by_one, by_value * norm.r[ch].wide()];
                 self.norm_factors(w, sums, &norm, ch, &mut factors);
                 dw += norm.gamma[ch].wide() * sums[1] + norm.beta[ch].wide() * sums[0];
                 if let Some([gamma, beta]) = affine.get_mut(at) {
@@ -199,38 +201,39 @@ impl<'a, R: Real> Pass<'a, R> {
         then: &NormSums<R>,
         mut weights: Option<&mut [&mut [R]]>,
         affine: &mut [[&mut [R]; 2]],
-    ) -> Vec<Vec<R>> {
+    ) -> Scratch<R> {
         let (cell, n) = (self.cell, self.cell.sizes.n);
         let between = self.pull_seconds(plan, weights.as_deref_mut(), affine);
         let places = Place::of_firsts(plan);
         // of an input that nobody asked for there is no result, of a node it goes to `d`
         let image = if out.is_some() { 0 } else { cell.sizes.image(plan.from) };
-        let mut outs = by_image(out, n);
-        let mut d = std::mem::replace(&mut self.d, Scratch::new(0));
-        let images: Vec<_> = d.chunks_exact_mut(cell.nodes()).zip(outs.iter_mut().map(|o| o.pop())).collect();
+        let mut outs = out.map(|out| equal_parts(out, n));
+        let (mut made, mut d) = (then.room(self), std::mem::replace(&mut self.d, Scratch::new(0)));
+        let ds = d.chunks_exact_mut(cell.nodes()).zip(equal_parts(&mut made, n));
+        let images = ds.map(|(d, sums)| (d, outs.as_mut().and_then(|outs| outs.next()), sums)).collect();
         let mut parts = Parts::new(weights.is_some(), n, &places);
-        let (pass, between) = (&*self, &between[..]);
-        let made = each(
+        let (pass, between, weighted) = (&*self, &between[..], weights.is_some());
+        each(
             parts.groups(images),
-            || pass.work(plan, image),
+            || pass.work(plan, weighted.then(|| plan.x()), image),
             |work, _, (start, images, mut sums)| {
                 sums.as_deref_mut().into_iter().for_each(|sums| sums.fill(R::ZERO));
                 let after = following(start, images.len());
-                let mut one = |(i, (d, out)): (usize, (&mut [R], _))| {
+                let mut one = |(i, (d, out, then_sums)): (usize, (&mut [R], _, _))| {
                     let (i, next) = (start + i, after(start + i));
                     let (sums, work) = (sums.as_deref_mut().map(|s| (s, &places[..])), &mut *work);
                     let job = PullFirst { pass, plan, between, i, next, work, d, out, then, sums };
                     dispatch_exactly(plan.isa, plan.lanes, job);
-                    then.run(pass, d.as_ptr(), i)
+                    then.run(pass, d.as_ptr(), i, then_sums);
                 };
-                images.into_iter().enumerate().map(&mut one).collect::<Vec<_>>()
+                images.into_iter().enumerate().for_each(&mut one);
             },
         );
         if let Some(weights) = weights {
             parts.total(&places, weights);
         }
         self.d = d;
-        made.into_iter().flatten().collect()
+        made
     }
 
     /// What the second half of `item` goes through for image `i`, `to` being its result.
@@ -246,12 +249,12 @@ impl<'a, R: Real> Pass<'a, R> {
         Ahead::new(streams, sizes.node() / c, shares)
     }
 
-    fn work(&self, plan: &StatePlan<R>, image: usize) -> Work<R> {
+    /// With a padded copy of what a half reads, if that is needed, and room for the gradient of an `image` of so many elements.
+    fn work(&self, plan: &StatePlan<R>, x: Option<Padded<R>>, image: usize) -> Work<R> {
         let pooled = if plan.pools.is_empty() { 0 } else { self.cell.sizes.node() };
         Work {
             bands: Bands::new(plan.size, plan.out, plan.c),
-            x: plan.x(),
-            z: plan.z(),
+            x,
             g: plan.g(),
             dx: Scratch::new(image),
             pooled: [Scratch::new(pooled), Scratch::new(pooled)],
@@ -276,19 +279,22 @@ impl<'a, R: Real> Pass<'a, R> {
         let places = Place::of_seconds(plan);
         let mut dus: Vec<Scratch<R::Kept>> =
             seconds.iter().map(|_| Scratch::new(n * cell.sizes.node())).collect();
+        let mut images_of = by_image(dus.iter_mut().map(|d| &mut **d), n);
+        let mut norm_sums = Scratch::new(n * seconds.len() * 2 * c);
+        let images = equal_parts(&mut images_of, n).zip(equal_parts(&mut norm_sums, n)).collect();
         let mut parts = Parts::new(weights.is_some(), n, &places);
-        let pass = self;
-        let sums: Vec<Vec<Vec<R>>> = each(
-            parts.groups(by_image(dus.iter_mut().map(|d| &mut **d), n)),
-            || self.work(plan, 0),
+        let (pass, weighted) = (self, weights.is_some());
+        each(
+            parts.groups(images),
+            || self.work(plan, weighted.then(|| plan.z()), 0),
             |work, _, (start, images, mut sums)| {
                 sums.as_deref_mut().into_iter().for_each(|sums| sums.fill(R::ZERO));
                 let after = following(start, images.len());
-                let mut one = |(i, dus): (usize, Vec<&mut [R::Kept]>)| {
+                let mut one = |(i, (dus, norm_sums)): (usize, (&mut [&mut [R::Kept]], &mut [R]))| {
                     let (i, next) = (start + i, after(start + i));
-                    let mut norm_sums = vec![R::ZERO; seconds.len() * 2 * c];
+                    norm_sums.fill(R::ZERO);
                     let own: Vec<*const R::Kept> = dus.iter().map(|du| du.as_ptr()).collect();
-                    let targets = dus.into_iter().zip(norm_sums.chunks_exact_mut(2 * c));
+                    let targets = dus.iter_mut().map(|du| &mut **du).zip(norm_sums.chunks_exact_mut(2 * c));
                     let halves = seconds.iter().zip(&places).enumerate();
                     for ((k, (&(conv, half), place)), (du, norm_sums)) in halves.zip(targets) {
                         let weights = sums.as_deref_mut().map(|s| place.split(s));
@@ -299,16 +305,15 @@ impl<'a, R: Real> Pass<'a, R> {
                         let job = PullSecond { pass, conv, half, i, work, du, norm_sums, weights, ahead };
                         dispatch_exactly(plan.isa, plan.lanes, job);
                     }
-                    norm_sums
                 };
-                images.into_iter().enumerate().map(&mut one).collect::<Vec<_>>()
+                images.into_iter().enumerate().for_each(&mut one);
             },
         );
         if let Some(weights) = weights {
             parts.total(&places, weights);
         }
         let mut totals = vec![R::Wide::default(); seconds.len() * 2 * c];
-        for sums in sums.iter().flatten() {
+        for sums in norm_sums.chunks_exact(totals.len()) {
             totals.iter_mut().zip(sums).for_each(|(total, sum)| *total += sum.wide());
         }
         (seconds.iter().zip(dus).enumerate())

@@ -7,10 +7,10 @@ use super::plan::{StatePlan, lanes};
 use super::pools::dense;
 use super::spec::Item;
 use super::sum::{Image, Images, Sum};
-use super::{Cell, Slot, by_image, read, room, state};
+use super::{Cell, Slot, by_image, equal_parts, read, room, state};
 use crate::EPSILON;
 use crate::ahead::{Ahead, Stream, Streams};
-use crate::jobs::each;
+use crate::jobs::{each, small};
 use crate::real::Real;
 use crate::scratch::Scratch;
 use crate::simd::{Kernel, Vector, call, dispatch_exactly};
@@ -74,17 +74,20 @@ fn first_values<R: Real>(
     let maxima: Vec<usize> = plan.iter().flat_map(|p| &p.pools).filter_map(|p| p.maximum).collect();
     let mut taken: Vec<&mut [R::Kept]> = places.iter().map(|&v| std::mem::take(&mut values[v])).collect();
     let mut taps: Vec<&mut [u8]> = maxima.iter().map(|&m| std::mem::take(&mut indices[m])).collect();
-    let outs = by_image(taken.iter_mut().map(|t| &mut **t), n);
-    let taps_of = by_image(taps.iter_mut().map(|t| &mut **t), n);
+    let mut outs = by_image(taken.iter_mut().map(|t| &mut **t), n);
+    let mut taps_of = by_image(taps.iter_mut().map(|t| &mut **t), n);
+    let mut moments = Scratch::new(n * places.len() * 3 * cell.sizes.c);
     let (known, threads) = (&*values, rayon::current_num_threads());
-    let moments: Vec<Vec<R>> = each(
-        y.chunks_exact_mut(cell.nodes()).zip(outs.into_iter().zip(taps_of)),
+    let images =
+        y.chunks_exact_mut(cell.nodes()).zip(equal_parts(&mut outs, n).zip(equal_parts(&mut taps_of, n)));
+    each(
+        images.zip(equal_parts(&mut moments, n)),
         || plan.map(|plan| Work::new(cell, plan)),
-        |work, i, (y, (outs, taps))| {
+        |work, i, ((y, (outs, taps)), moments)| {
             if let Some(sum) = sum {
                 sum.run(cell, known, y, i);
             }
-            let (Some(plan), Some(work)) = (plan, work) else { return vec![] };
+            let (Some(plan), Some(work)) = (plan, work) else { return };
             let (x, next) = (state(cell, y.as_ptr(), plan.from, i), i + threads);
             let far = cell.sizes.keep::<R>(cell.spec);
             let streams = match sum {
@@ -96,8 +99,9 @@ fn first_values<R: Real>(
             };
             let shares = plan.convs.iter().map(|conv| conv.first.run_fetches()).sum();
             let ahead = Ahead::new(streams, plan.size.iter().product(), shares);
-            let job = First { plan, x, ahead, outs, taps, work, moments: cell.given.is_none(), far };
-            dispatch_exactly(plan.isa, plan.lanes, job)
+            let wanted = cell.given.is_none();
+            let job = First { plan, x, ahead, outs, taps, work, moments, wanted, far };
+            dispatch_exactly(plan.isa, plan.lanes, job);
         },
     );
     places.iter().zip(taken).for_each(|(&v, t)| values[v] = t);
@@ -107,34 +111,35 @@ fn first_values<R: Real>(
     }
 }
 
-struct First<'a, R: Real> {
+struct First<'a, 't, R: Real> {
     plan: &'a StatePlan<R>,
     x: Image<R>,
     /// What this thread most likely reads next.
     ahead: Ahead,
     /// Of the pools, the convolutions, the skips.
-    outs: Vec<&'a mut [R::Kept]>,
-    taps: Vec<&'a mut [u8]>,
+    outs: &'a mut [&'t mut [R::Kept]],
+    taps: &'a mut [&'t mut [u8]],
     work: &'a mut Work<R>,
-    moments: bool,
+    /// Of each value's channels about its first pixel, and that pixel, (values, 3, c), if wanted.
+    moments: &'a mut [R],
+    wanted: bool,
     /// How values that a node's sum reads are kept.
     far: Keep,
 }
 
-impl<R: Real> Kernel<R> for First<'_, R> {
-    /// Moments of each value's channels about its first pixel, and that pixel, (values, 3, c).
-    type Output = Vec<R>;
+impl<R: Real> Kernel<R> for First<'_, '_, R> {
+    type Output = ();
     #[inline(always)]
-    fn run<V: Vector<Elem = R>>(self) -> Vec<R> {
-        let Self { plan, x, mut ahead, work, mut outs, taps, moments: wanted, far } = self;
+    fn run<V: Vector<Elem = R>>(self) {
+        let Self { plan, x, mut ahead, work, outs, taps, moments, wanted, far } = self;
         let (c, [h, w], out) = (plan.c, plan.size, plan.out);
-        let mut moments = vec![R::ZERO; outs.len() * 3 * c];
+        moments.fill(R::ZERO);
         let mut targets = outs.iter_mut().map(|to| &mut **to).zip(moments.chunks_exact_mut(3 * c));
         // SAFETY: `x` is an image of the plan's size, the results are of the nodes' size.
         unsafe {
             if !plan.pools.is_empty() {
                 let dense = dense(x, h * w * c, c, &mut work.dense, (plan.isa, plan.lanes));
-                let mut taps = taps.into_iter();
+                let mut taps = taps.iter_mut().map(|taps| &mut **taps);
                 for (pool, (to, moments)) in plan.pools.iter().zip(&mut targets) {
                     let mut slot = Slot { to, room: &mut work.room };
                     pool.run(dense, slot.numbers(), &mut taps);
@@ -169,7 +174,6 @@ impl<R: Real> Kernel<R> for First<'_, R> {
                 slot.finish::<V>();
             }
         }
-        moments
     }
 }
 
@@ -188,11 +192,13 @@ fn second_values<R: Real>(
     let places: Vec<usize> = seconds.iter().map(|(item, _)| item.value + 1).collect();
     let mut taken: Vec<&mut [R::Kept]> = places.iter().map(|&v| std::mem::take(&mut values[v])).collect();
     let (read, known, threads) = (&*values, &*stats, rayon::current_num_threads());
-    let moments: Vec<Vec<R>> = each(
-        by_image(taken.iter_mut().map(|t| &mut **t), n),
+    let mut outs = by_image(taken.iter_mut().map(|t| &mut **t), n);
+    let mut moments = Scratch::new(n * places.len() * 3 * c);
+    each(
+        equal_parts(&mut outs, n).zip(equal_parts(&mut moments, n)),
         || (plan.z(), Bands::new(plan.out, plan.out, c)),
-        |(padded, bands), i, outs| {
-            let mut moments = vec![R::ZERO; outs.len() * 3 * c];
+        |(padded, bands), i, (outs, moments): (&mut [&mut [R::Kept]], &mut [R])| {
+            moments.fill(R::ZERO);
             let targets = outs.into_iter().zip(moments.chunks_exact_mut(3 * c));
             for ((k, &(item, half)), (z, moments)) in seconds.iter().enumerate().zip(targets) {
                 let x = &read[item.value][i * image..][..image];
@@ -205,7 +211,6 @@ fn second_values<R: Real>(
                 let job = Second { half, x, norm, padded, bands, z, moments, keep, ahead };
                 dispatch_exactly(plan.isa, plan.lanes, job);
             }
-            moments
         },
     );
     places.iter().zip(taken).for_each(|(&v, t)| values[v] = t);
@@ -240,44 +245,58 @@ impl<R: Real> Kernel<R> for Second<'_, R> {
 }
 
 /// Writes mean, r and biased variance of the values at `places` to the rows of all norms that apply to them; `moments`
-/// are those of each image.
-fn set_statistics<R: Real>(cell: &Cell<R>, places: &[usize], moments: &[Vec<R>], stats: &mut [R]) {
-    let (c, wide) = (cell.sizes.c, R::Wide::of);
-    let (n, pixels) = (wide(cell.sizes.n as f64), wide((cell.sizes.node() / c) as f64));
-    for (k, &place) in places.iter().enumerate() {
-        let mut total = vec![[R::Wide::default(); 2]; c]; // means, squares about the mean
-        let images = || moments.iter().map(|m| m[3 * k * c..][..3 * c].split_at(c));
-        let mean = |sum: R, shift: R| shift.wide() + sum.wide() / pixels;
-        for (sum, rest) in images() {
-            let (_, shift) = rest.split_at(c);
-            total
-                .iter_mut()
-                .zip(sum.iter().zip(shift))
-                .for_each(|(t, (&sum, &shift))| t[0] += mean(sum, shift));
-        }
-        total.iter_mut().for_each(|t| t[0] = t[0] / n);
-        for (sum, rest) in images() {
-            let (square, shift) = rest.split_at(c);
-            for (ch, [total, within]) in total.iter_mut().enumerate() {
-                let (s, off) = (sum[ch].wide(), mean(sum[ch], shift[ch]) - *total);
-                *within += square[ch].wide() - s * s / pixels + pixels * off * off;
-            }
-        }
-        let mut row = vec![R::ZERO; 3 * c];
-        for (ch, [mean, within]) in total.into_iter().enumerate() {
-            let variance = if within < wide(0.0) { wide(0.0) } else { within / (n * pixels) };
-            row[ch] = R::narrow(mean);
-            row[c + ch] = R::narrow(wide(1.0) / (variance + wide(EPSILON)).sqrt());
-            row[2 * c + ch] = R::narrow(variance);
-        }
+/// are those of each image, (n, values, 3, c).
+fn set_statistics<R: Real>(cell: &Cell<R>, places: &[usize], moments: &[R], stats: &mut [R]) {
+    let (n, c) = (cell.sizes.n, cell.sizes.c);
+    let rows = small((0..places.len()).collect(), 2 * n * c, |k| {
+        let images = moments.chunks_exact(places.len() * 3 * c).map(|all| &all[3 * k * c..][..3 * c]);
+        statistics(images, c, n, cell.sizes.node() / c)
+    });
+    for (&place, row) in places.iter().zip(&rows) {
         for item in &cell.spec.items {
             for later in 0..item.norms {
                 if item.value + later == place {
-                    stats[(item.norm + later) * 3 * c..][..3 * c].copy_from_slice(&row);
+                    stats[(item.norm + later) * 3 * c..][..3 * c].copy_from_slice(row);
                 }
             }
         }
     }
+}
+
+/// Mean, r and biased variance of `c` channels, from the moments of `n` images of so many pixels.
+fn statistics<'m, R: Real>(
+    images: impl Iterator<Item = &'m [R]> + Clone,
+    c: usize,
+    n: usize,
+    pixels: usize,
+) -> Vec<R> {
+    let wide = R::Wide::of;
+    let (pixels, share) = (wide(pixels as f64), wide(1.0 / pixels as f64));
+    let count = wide(n as f64);
+    let (mut mean, mut within) = (vec![R::Wide::default(); c], vec![R::Wide::default(); c]);
+    for moments in images.clone() {
+        let (sum, shift) = (&moments[..c], &moments[2 * c..]);
+        for ((mean, sum), shift) in mean.iter_mut().zip(sum).zip(shift) {
+            *mean += shift.wide() + sum.wide() * share;
+        }
+    }
+    mean.iter_mut().for_each(|mean| *mean = *mean / count);
+    for moments in images {
+        let (sum, square, shift) = (&moments[..c], &moments[c..2 * c], &moments[2 * c..]);
+        let all = within.iter_mut().zip(&mean).zip(sum).zip(square).zip(shift);
+        for ((((within, &mean), sum), square), shift) in all {
+            let (s, off) = (sum.wide(), shift.wide() + sum.wide() * share - mean);
+            *within += square.wide() - s * s * share + pixels * off * off;
+        }
+    }
+    let mut row = vec![R::ZERO; 3 * c];
+    for (ch, (mean, within)) in mean.into_iter().zip(within).enumerate() {
+        let variance = if within < wide(0.0) { wide(0.0) } else { within / (count * pixels) };
+        row[ch] = R::narrow(mean);
+        row[c + ch] = R::narrow(wide(1.0) / (variance + wide(EPSILON)).sqrt());
+        row[2 * c + ch] = R::narrow(variance);
+    }
+    row
 }
 
 /// A node's value: the weighted sum of its candidates, their norms applied.

@@ -49,7 +49,7 @@ pub(crate) use forward::forward;
 pub use plan::Sizes;
 pub use pools::{Pools, pools_scratch};
 pub use spec::{Candidate, Item, Kind, Spec};
-pub use weights::gradient_scratch;
+pub use weights::{gradient_scratch, moments_scratch};
 
 use crate::real::Real;
 use crate::simd::{Kernel, Stored, Vector};
@@ -140,16 +140,22 @@ fn room<R: Real>(len: usize) -> usize {
     if R::Kept::is_plain() { 0 } else { len }
 }
 
-/// For every image, its part of each tensor.
-fn by_image<'a, T>(tensors: impl IntoIterator<Item = &'a mut [T]>, n: usize) -> Vec<Vec<&'a mut [T]>> {
-    let tensors = tensors.into_iter();
-    let most = tensors.size_hint().0;
-    let mut images: Vec<Vec<&mut [T]>> = (0..n).map(|_| Vec::with_capacity(most)).collect();
-    for tensor in tensors {
-        let size = tensor.len() / n;
-        images.iter_mut().zip(tensor.chunks_exact_mut(size)).for_each(|(image, part)| image.push(part));
-    }
-    images
+/// `n` parts of the same size, that may be none.
+fn equal_parts<T>(mut all: &mut [T], n: usize) -> impl Iterator<Item = &mut [T]> {
+    let size = all.len() / n;
+    (0..n).map(move |_| {
+        let (part, rest) = std::mem::take(&mut all).split_at_mut(size);
+        all = rest;
+        part
+    })
+}
+
+/// Image by image, its part of each tensor.
+fn by_image<'a, T>(tensors: impl IntoIterator<Item = &'a mut [T]>, n: usize) -> Vec<&'a mut [T]> {
+    let mut tensors: Vec<_> = tensors.into_iter().map(|tensor| equal_parts(tensor, n)).collect();
+    let mut all = Vec::with_capacity(tensors.len() * n);
+    (0..n).for_each(|_| all.extend(tensors.iter_mut().filter_map(|tensor| tensor.next())));
+    all
 }
 
 /// State `from` of image `i`, whose nodes lie side by side at `y`: its first element and elements from one pixel to the

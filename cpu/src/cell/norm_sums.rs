@@ -7,6 +7,7 @@ use super::spec::Item;
 use super::sum::{Images, Products};
 use crate::ahead::Streams;
 use crate::real::Real;
+use crate::scratch::Scratch;
 use crate::simd::dispatch_exactly;
 use std::ops::Range;
 
@@ -57,17 +58,20 @@ impl<'a, R: Real> NormSums<'a, R> {
     pub fn streams(&self, pass: &Pass<R>, i: usize) -> Streams {
         self.nodes.iter().flat_map(|of| of.images(pass, i).streams(pass.cell.sizes.c)).collect()
     }
+    /// Room for those of all images.
+    pub fn room(&self, pass: &Pass<R>) -> Scratch<R> {
+        Scratch::new(pass.cell.sizes.n * self.rows * pass.cell.sizes.c)
+    }
     /// The sums of image `i`, `d` being the gradients of its nodes.
-    pub fn run(&self, pass: &Pass<R>, d: *const R, i: usize) -> Vec<R> {
+    pub fn run(&self, pass: &Pass<R>, d: *const R, i: usize, all: &mut [R]) {
         let (c, (isa, lanes)) = (pass.cell.sizes.c, lanes::<R>(pass.cell.spec, pass.cell.sizes.c));
-        let mut all = vec![R::ZERO; self.rows * c];
+        all.fill(R::ZERO);
         for of in &self.nodes {
             let (g, images) = (pass.node_grad(d, of.node), &of.images(pass, i));
             let (shifts, pixels) = (&of.shifts[..], pass.cell.sizes.node() / c);
             let sums = &mut all[of.start * c..][..(of.terms.len() + 1) * c];
             dispatch_exactly(isa, lanes, Products { g, images, shifts, c, pixels, sums });
         }
-        all
     }
 }
 

@@ -14,6 +14,8 @@ pub struct Pad {
     /// Elements of a row.
     pub row: usize,
     rows: usize,
+    /// Of the image.
+    size: [usize; 2],
 }
 
 impl Pad {
@@ -30,7 +32,7 @@ impl Pad {
             };
             windows.iter().map(of).max().unwrap_or(0).max(margin[a] + size[a])
         });
-        Self { c, margin, row: reach[1] * c, rows: reach[0] }
+        Self { c, margin, row: reach[1] * c, rows: reach[0], size }
     }
     /// Of gradients at the `out` pixels of the windows, for the gradients of their inputs of `size`.
     pub fn for_gradients(windows: &[(Window, [usize; 2])], out: [usize; 2], c: usize) -> Self {
@@ -41,7 +43,21 @@ impl Pad {
             let last = windows.iter().map(of).max().unwrap_or(0).max(out[a]);
             margin[a] + if a == 1 { last.next_multiple_of(BLOCK) + BLOCK } else { last }
         });
-        Self { c, margin, row: reach[1] * c, rows: reach[0] }
+        Self { c, margin, row: reach[1] * c, rows: reach[0], size: out }
+    }
+    /// Memory for a copy of pixels of so many times `c` elements, zero but for the image.
+    fn around<T: bytemuck::Pod>(&self, times: usize) -> Scratch<T> {
+        // a last pixel's pair lies beyond
+        let len = self.rows * self.row + 2 * self.c;
+        let mut copy = Scratch::new(len * times);
+        let mut from = 0;
+        for y in 0..self.size[0] {
+            let start = self.at(self.margin[0] + y, self.margin[1]);
+            copy[from * times..start * times].fill(T::zeroed());
+            from = start + self.size[1] * self.c;
+        }
+        copy[from * times..].fill(T::zeroed());
+        copy
     }
     /// Elements from the start to pixel `(y, x)`, margins counted.
     pub fn at(&self, y: usize, x: usize) -> usize {
@@ -114,14 +130,10 @@ pub struct Padded<R: Real> {
 }
 
 impl<R: Real> Padded<R> {
-    /// Zeroed memory for a copy by `pad` and for pairs of the dilations that are `paired`.
+    /// Memory with zeros around the image for a copy by `pad` and for pairs of the dilations that are `paired`.
     pub fn new(pad: &Pad, paired: [bool; 2]) -> Self {
-        // a last pixel's pair lies beyond
-        let len = pad.rows * pad.row + 2 * pad.c;
-        Self {
-            plain: Scratch::zeros(len),
-            pairs: paired.map(|p| Scratch::zeros(if p { 2 * len } else { 0 })),
-        }
+        let pairs = paired.map(|p| if p { pad.around(2) } else { Scratch::new(0) });
+        Self { plain: pad.around(1), pairs }
     }
     fn has(&self, dilation: usize) -> bool {
         !self.pairs[dilation - 1].is_empty()

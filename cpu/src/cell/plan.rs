@@ -67,7 +67,7 @@ impl Pool {
     pub fn of_state(spec: &Spec, sizes: &Sizes, from: usize) -> Vec<Self> {
         let [h, w] = sizes.of(from);
         let of = |(&item, maximum): (&Item, _)| {
-            let images = pool::Images::new(&item.kind.window(), [sizes.n, h, w, sizes.c]);
+            let images = pool::Images::new(item.kind.window(), [sizes.n, h, w, sizes.c]);
             Self { item, images, maximum }
         };
         spec.pools_of(from).into_iter().map(of).collect()

@@ -4,7 +4,7 @@
 use super::plan::{Pool, Sizes, lanes};
 use super::spec::Spec;
 use super::sum::Image;
-use super::{Cell, Slot, by_image, room, state};
+use super::{Cell, Slot, by_image, equal_parts, room, state};
 use crate::jobs::each;
 use crate::memory::Block;
 use crate::real::Real;
@@ -59,17 +59,18 @@ impl<R: Real> Pools<R> {
                 outs.extend(place.map(|place| std::mem::take(&mut values[place])));
                 indices.extend(pool.maximum.map(|m| std::mem::take(&mut taps[m])));
             }
+            let (mut outs, mut indices) = (by_image(outs, sizes.n), by_image(indices, sizes.n));
             each(
-                by_image(outs, sizes.n).into_iter().zip(by_image(indices, sizes.n)),
+                equal_parts(&mut outs, sizes.n).zip(equal_parts(&mut indices, sizes.n)),
                 || {
                     let image = if from < 2 { 0 } else { sizes.image(from) };
                     (Scratch::new(image), Scratch::new(room::<R>(sizes.node())))
                 },
-                |(image, room), i, (outs, taps): (Vec<&mut [R::Kept]>, Vec<&mut [u8]>)| {
+                |(image, room), i, (outs, taps): (&mut [&mut [R::Kept]], &mut [&mut [u8]])| {
                     let x = state(cell, y[i * cell.nodes()..].as_ptr(), from, i);
                     // SAFETY: an image of this size; inputs are dense.
                     let x = unsafe { dense(x, sizes.image(from), sizes.c, image, vectors) };
-                    let mut taps = taps.into_iter();
+                    let mut taps = taps.iter_mut().map(|taps| &mut **taps);
                     for (pool, to) in plans.iter().zip(outs) {
                         let mut slot = Slot { to, room: &mut *room };
                         pool.run(x, slot.numbers(), &mut taps);

@@ -23,17 +23,11 @@ impl<R: Real> Matrix<R> {
         at: impl Fn(usize, usize) -> R,
     ) -> Self {
         let mut data = Scratch::new(depth * columns);
-        let mut to = data.iter_mut();
-        let (deep, strip) = (operand_depth::<R>(isa, lanes), abreast(lanes) * lanes);
-        for start in (0..columns).step_by(strip) {
-            for first in (0..depth).step_by(deep) {
-                for n in start..columns.min(start + strip) {
-                    for k in first..first + deep {
-                        if let Some(to) = to.next() {
-                            *to = at(k, n).keep();
-                        }
-                    }
-                }
+        let strip = abreast(lanes) * lanes;
+        for (start, strip) in (0..columns).step_by(strip).zip(data.chunks_mut(strip * depth)) {
+            match operand_depth::<R>(isa, lanes) {
+                2 => pack::<R, 2>(strip, depth, |k, n| at(k, start + n)),
+                _ => pack::<R, 1>(strip, depth, |k, n| at(k, start + n)),
             }
         }
         Self { depth, columns, lanes, data }
@@ -51,6 +45,18 @@ impl<R: Real> Matrix<R> {
         pixels: usize,
     ) -> Times<'_, R, T> {
         Times { by: self, a, a_step, out, out_step, pixels }
+    }
+}
+
+/// A strip of a matrix of `depth` rows, of each column `DEEP` numbers at a time.
+fn pack<R: Real, const DEEP: usize>(strip: &mut [R::Kept], depth: usize, at: impl Fn(usize, usize) -> R) {
+    let columns = strip.len() / depth;
+    for (row, to) in strip.chunks_exact_mut(DEEP * columns).enumerate() {
+        for (n, to) in to.as_chunks_mut::<DEEP>().0.iter_mut().enumerate() {
+            for (k, to) in to.iter_mut().enumerate() {
+                *to = at(DEEP * row + k, n).keep();
+            }
+        }
     }
 }
 

@@ -16,11 +16,11 @@ use crate::scratch::Scratch;
 use crate::simd::{Kernel, Stored, Vector, call};
 use std::borrow::Cow;
 
-/// Work on one image of a state, and what its first halves need.
+/// Work on one image of a state.
 pub struct Work<R: Real> {
     pub bands: Bands<R>,
-    pub x: Padded<R>,
-    pub z: Padded<R>,
+    /// What a half reads, if gradients of weights are wanted.
+    pub x: Option<Padded<R>>,
     pub g: Padded<R>,
     /// The gradient of the state, where it does not go to its place directly.
     pub dx: Scratch<R>,
@@ -56,10 +56,11 @@ impl<R: Real> Kernel<R> for PullSecond<'_, R> {
         let target = Target::Norm { z: value(0), norm, to: self.du, sums: self.norm_sums };
         // SAFETY: all are images of the nodes' size.
         unsafe {
-            if self.weights.is_some() {
-                half.x_pad.fill::<V, _>((value(0).as_ptr(), c), Some(norm), half.out, &mut work.z);
+            if let Some(x) = &mut work.x {
+                half.x_pad.fill::<V, _>((value(0).as_ptr(), c), Some(norm), half.out, x);
             }
-            let weights = self.weights.map(|[taps, point]| Weights { taps, point, x: &work.z });
+            let weights =
+                self.weights.zip(work.x.as_ref()).map(|([taps, point], x)| Weights { taps, point, x });
             half.pull::<V, _>(&incoming, &mut work.g, &mut work.bands, target, weights, &mut ahead);
         }
     }
@@ -96,9 +97,8 @@ impl<R: Real> Kernel<R> for PullFirst<'_, R> {
         // SAFETY: `dx` is an image of the state's size, `d` holds the nodes of this image.
         unsafe {
             self.identities::<V>(d, dx);
-            if self.sums.is_some() && plan.has_relu() {
-                let x = pass.state(plan.from, self.i);
-                plan.x_pad.fill::<V, _>(x, None, plan.size, &mut self.work.x);
+            if let Some(to) = self.work.x.as_mut().filter(|_| plan.has_relu()) {
+                plan.x_pad.fill::<V, _>(pass.state(plan.from, self.i), None, plan.size, to);
             }
             self.convs::<V>(d, dx);
             self.skips::<V>(d, dx);
@@ -142,11 +142,11 @@ impl<'a, R: Real> PullFirst<'a, R> {
             let mut ahead = self.ahead(k, d, dx, &then);
             let z = &pass.kept.values[item.value][self.i * image..][..image];
             let between = self.between(k);
-            let weights = self.sums.as_mut().map(|(sums, places)| {
+            let Work { x: padded, g: work_g, bands, .. } = &mut *self.work;
+            let weights = self.sums.as_mut().zip(padded.as_ref()).map(|((sums, places), x)| {
                 let [taps, point] = places[k].split(sums);
-                Weights { taps, point, x: &self.work.x }
+                Weights { taps, point, x }
             });
-            let (work_g, bands) = (&mut self.work.g, &mut self.work.bands);
             let target = Target::Input { x, to: dx };
             // SAFETY: the caller's.
             unsafe {
@@ -235,9 +235,9 @@ impl<'a, R: Real> PullFirst<'a, R> {
                     let start = (2 * y + k) * w + k;
                     let x = (x.0.add(start * x.1), 2 * x.1);
                     add_open::<V>(row, x, (dx.add(start * c), 2 * c), c, ow);
-                    if let Some((sums, places)) = &mut self.sums {
+                    if let (Some((sums, places)), Some(x)) = (&mut self.sums, &self.work.x) {
                         let [my, mx] = plan.x_pad.margin;
-                        let from = self.work.x.plain.as_ptr().add(plan.x_pad.at(my + 2 * y + k, mx + k));
+                        let from = x.plain.as_ptr().add(plan.x_pad.at(my + 2 * y + k, mx + k));
                         let sum = &mut places[plan.convs.len() + at].split(sums)[k];
                         let pair = Pair { a: (dz, c), b: (from, 2 * c), pixels: ow };
                         outer::<V>(pair, [c / 2, c], sum.as_mut_ptr(), pairs);

@@ -25,7 +25,7 @@ impl Kind {
             _ => 1,
         }
     }
-    fn is_pool(self) -> bool {
+    pub(super) fn is_pool(self) -> bool {
         matches!(self, Self::MaxPool(_) | Self::AvgPool(_))
     }
     /// Weight tensors.

@@ -52,6 +52,15 @@ impl Place {
     }
 }
 
+/// Elements of the moments that a forward pass of a cell has at once.
+pub fn moments_scratch(spec: &Spec, sizes: &Sizes) -> usize {
+    let of_state = |from: usize| {
+        let own = spec.reading(from).filter(|item| !item.kind.is_pool() && item.kind.values() > 0);
+        spec.pools_of(from).len() + own.count()
+    };
+    3 * sizes.c * sizes.n * (0..2 + spec.nodes).map(of_state).max().unwrap_or(0)
+}
+
 /// Elements that a gradient of a cell needs while it runs, what a thread needs for one image not counted; `weight`
 /// gives the elements of a weight tensor; values are kept lean or not.
 pub fn gradient_scratch(
@@ -72,7 +81,14 @@ pub fn gradient_scratch(
         }
         betweens.div_ceil(1 + usize::from(lean)) + parts * halves[0].max(halves[1])
     };
-    spec.nodes * node + (0..2 + spec.nodes).map(of_state).max().unwrap_or(0)
+    // of the sums of norms: a row a candidate, and one for each node
+    let rows = |from: usize| {
+        let read = |node: &usize| spec.into_node(*node).any(|item| item.from == from);
+        spec.reading(from).count() + (0..spec.nodes).filter(read).count()
+    };
+    let states = || 0..2 + spec.nodes;
+    let most = |of: &dyn Fn(usize) -> usize| states().map(of).max().unwrap_or(0);
+    spec.nodes * node + most(&of_state) + sizes.n * sizes.c * most(&rows)
 }
 
 /// The sums of all parts.

@@ -102,7 +102,8 @@ impl Op for FoundCell {
         self.sizes(ins).map_or(Cost::default(), |sizes| parts::cost(&self.spec, &sizes, 1, [1, 1]))
     }
     fn scratch(&self, ins: &[Shape]) -> usize {
-        self.sizes(ins).map_or(0, |sizes| kernel::pools_scratch(&self.spec, &sizes, self.lean))
+        let Ok(sizes) = self.sizes(ins) else { return 0 };
+        kernel::pools_scratch(&self.spec, &sizes, self.lean) + kernel::moments_scratch(&self.spec, &sizes)
     }
     fn run(&self, ins: &[&Tensor], out: &mut Out) -> Result<()> {
         host_only(out)?;

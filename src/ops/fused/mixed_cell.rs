@@ -103,8 +103,9 @@ impl Op for MixedCell {
         self.cost_of(ins, 1, [1, 1])
     }
     fn scratch(&self, ins: &[Shape]) -> usize {
-        let here = self.sizes(ins).ok().filter(|_| !self.keeps_pools);
-        here.map_or(0, |sizes| kernel::pools_scratch(&self.spec, &sizes, self.lean))
+        let Ok(sizes) = self.sizes(ins) else { return 0 };
+        let pools = if self.keeps_pools { 0 } else { kernel::pools_scratch(&self.spec, &sizes, self.lean) };
+        pools + kernel::moments_scratch(&self.spec, &sizes)
     }
     fn run(&self, ins: &[&Tensor], out: &mut Out) -> Result<()> {
         if out.accumulate {
