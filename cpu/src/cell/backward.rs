@@ -219,14 +219,13 @@ impl<'a, R: Real> Pass<'a, R> {
             |work, _, (start, images, mut sums)| {
                 sums.as_deref_mut().into_iter().for_each(|sums| sums.fill(R::ZERO));
                 let after = following(start, images.len());
-                let mut one = |(i, (d, out, then_sums)): (usize, (&mut [R], _, _))| {
+                for (i, (d, out, then_sums)) in images.into_iter().enumerate() {
                     let (i, next) = (start + i, after(start + i));
                     let (sums, work) = (sums.as_deref_mut().map(|s| (s, &places[..])), &mut *work);
                     let job = PullFirst { pass, plan, between, i, next, work, d, out, then, sums };
                     dispatch_exactly(plan.isa, plan.lanes, job);
                     then.run(pass, d.as_ptr(), i, then_sums);
-                };
-                images.into_iter().enumerate().for_each(&mut one);
+                }
             },
         );
         if let Some(weights) = weights {
@@ -290,7 +289,7 @@ impl<'a, R: Real> Pass<'a, R> {
             |work, _, (start, images, mut sums)| {
                 sums.as_deref_mut().into_iter().for_each(|sums| sums.fill(R::ZERO));
                 let after = following(start, images.len());
-                let mut one = |(i, (dus, norm_sums)): (usize, (&mut [&mut [R::Kept]], &mut [R]))| {
+                for (i, (dus, norm_sums)) in images.into_iter().enumerate() {
                     let (i, next) = (start + i, after(start + i));
                     norm_sums.fill(R::ZERO);
                     let own: Vec<*const R::Kept> = dus.iter().map(|du| du.as_ptr()).collect();
@@ -305,8 +304,7 @@ impl<'a, R: Real> Pass<'a, R> {
                         let job = PullSecond { pass, conv, half, i, work, du, norm_sums, weights, ahead };
                         dispatch_exactly(plan.isa, plan.lanes, job);
                     }
-                };
-                images.into_iter().enumerate().for_each(&mut one);
+                }
             },
         );
         if let Some(weights) = weights {

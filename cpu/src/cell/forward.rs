@@ -199,7 +199,7 @@ fn second_values<R: Real>(
         || (plan.z(), Bands::new(plan.out, plan.out, c)),
         |(padded, bands), i, (outs, moments): (&mut [&mut [R::Kept]], &mut [R])| {
             moments.fill(R::ZERO);
-            let targets = outs.into_iter().zip(moments.chunks_exact_mut(3 * c));
+            let targets = outs.iter_mut().zip(moments.chunks_exact_mut(3 * c));
             for ((k, &(item, half)), (z, moments)) in seconds.iter().enumerate().zip(targets) {
                 let x = &read[item.value][i * image..][..image];
                 let (k, then) = if k + 1 < seconds.len() { (k + 1, i) } else { (0, i + threads) };
