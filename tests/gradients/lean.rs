@@ -32,7 +32,7 @@ fn close(lean: &Case, exact: &Case, rounds: bool, tolerance: f64, what: &str) {
 }
 
 /// Vectors of every width and none, odd rows, more images than parts.
-const SIZES: [[usize; 4]; 7] = [
+const SIZES: [[usize; 4]; 9] = [
     [4, 16, 16, 16],
     [4, 8, 8, 32],
     [6, 6, 10, 64],
@@ -40,6 +40,8 @@ const SIZES: [[usize; 4]; 7] = [
     [20, 4, 4, 4],
     [8, 6, 6, 6],
     [6, 10, 8, 48],
+    [6, 8, 10, 24],
+    [5, 6, 12, 36],
 ];
 
 #[test]
@@ -82,7 +84,9 @@ fn preprocessing() {
         ([2, 6, 10, 128], 8),
         ([4, 12, 12, 24], 8),
         ([3, 64, 6, 16], 24),
+        ([2, 8, 6, 72], 36),
     ] {
+        let rounds = rounds && share % 8 == 0; // other channels are multiplied as f32
         for (halve, affine) in [(false, false), (true, false), (false, true), (true, true)] {
             let layer = Preprocess { x, share, halve, affine, given: false };
             close(&layer.lean(), &layer.case(true), rounds, 0.01, &format!("{layer:?}"));

@@ -14,10 +14,12 @@ pub const FETCH: usize = 8;
 
 /// Vectors that have such products, and that the channels of both sides are whole numbers of.
 pub fn vectors<R: Real>(sizes: &Sizes) -> Option<(Isa, usize)> {
-    let (isa, share) = (isa(), sizes.share());
-    let lanes = lanes_dividing::<R>(isa, sizes.input).min(lanes_dividing::<R>(isa, share));
-    // wider sums are padded to whole vectors
-    (operand_depth::<R>(isa, lanes) == 2 && lanes >= 8).then_some((isa, lanes))
+    let isa = isa();
+    let of = [sizes.input, sizes.share()].map(|channels| lanes_dividing::<R>(isa, channels));
+    // wider sums are padded to whole vectors, and what is a whole number of 16 may be none of 12
+    let known = of.iter().all(|lanes| matches!(lanes, 8 | 16));
+    let lanes = of[0].min(of[1]);
+    (operand_depth::<R>(isa, lanes) == 2 && known).then_some((isa, lanes))
 }
 
 /// What runs on [`vectors`].

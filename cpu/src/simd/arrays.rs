@@ -196,10 +196,48 @@ impl<R: Real, V: Vector<Elem = R>, W: Vector<Elem = R>> Vector for Both<V, W> {
     type Elem = R;
     const LANES: usize = V::LANES + W::LANES;
     const REGISTERS: usize = V::REGISTERS / 2;
-    one_by_one!();
+    const DEPTH: usize = V::DEPTH;
+    type Operand = (V::Operand, W::Operand);
+    #[inline(always)]
+    unsafe fn operand(from: *const Kept<Self>) -> Self::Operand {
+        unsafe { (V::operand(from), W::operand(from.add(V::LANES * V::DEPTH))) }
+    }
+    #[inline(always)]
+    unsafe fn operand_of(from: *const Kept<Self>) -> Self::Operand {
+        unsafe { (V::operand_of(from), W::operand_of(from)) }
+    }
+    #[inline(always)]
+    fn product(self, a: Self::Operand, b: Self::Operand) -> Self {
+        Self(self.0.product(a.0, b.0), self.1.product(a.1, b.1))
+    }
     #[inline(always)]
     fn compiled<E: Real, U: Vector<Elem = E>, K: Kernel<E>>(kernel: K) -> K::Output {
         V::compiled::<E, U, K>(kernel)
+    }
+    #[inline(always)]
+    unsafe fn load_kept(from: *const Kept<Self>) -> Self {
+        unsafe { Self(V::load_kept(from), W::load_kept(from.add(V::LANES))) }
+    }
+    #[inline(always)]
+    unsafe fn store_kept(self, to: *mut Kept<Self>) {
+        unsafe {
+            self.0.store_kept(to);
+            self.1.store_kept(to.add(V::LANES));
+        }
+    }
+    #[inline(always)]
+    unsafe fn interleave(a: *const Kept<Self>, b: *const Kept<Self>, to: *mut Kept<Self>) {
+        unsafe {
+            V::interleave(a, b, to);
+            W::interleave(a.add(V::LANES), b.add(V::LANES), to.add(2 * V::LANES));
+        }
+    }
+    #[inline(always)]
+    unsafe fn interleave_each(from: *const Kept<Self>, step: usize, count: usize, to: *mut Kept<Self>) {
+        unsafe {
+            V::interleave_each(from, step, count, to);
+            W::interleave_each(from.add(V::LANES), step, count, to.add(2 * V::LANES));
+        }
     }
     #[inline(always)]
     unsafe fn load(from: *const R) -> Self {
