@@ -405,10 +405,13 @@ pub fn dispatch_exactly<R: Real, K: Kernel<R>>(isa: Isa, lanes: usize, kernel: K
         1 => plain::<R, Plain<R, 1>, K>(kernel),
         #[cfg(target_arch = "x86_64")]
         // SAFETY: `lanes_dividing` gives these for instruction sets that have both halves.
-        12 if const { R::V384::LANES == 12 && R::BF16 } => unsafe { x86::bf16::<R, R::V384, K>(kernel) },
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: as above.
-        12 if const { R::V384::LANES == 12 } => unsafe { x86::avx2::<R, R::V384, K>(kernel) },
+        12 if const { R::V384::LANES == 12 } => unsafe {
+            if const { R::BF16 } {
+                x86::bf16::<R, R::V384, K>(kernel)
+            } else {
+                x86::avx2::<R, R::V384, K>(kernel)
+            }
+        },
         _ => dispatch_for(isa, lanes, kernel),
     }
 }
