@@ -24,8 +24,8 @@ pub fn each<T: Send, W, O: Send>(
     results.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()).into_iter().flatten().collect()
 }
 
-/// What `job(item)` makes of every item, in order, where one is `work` additions or so: several at a time, and without other
-/// threads where all are too few to wake one for.
+/// What `job(item)` makes of every item, in order, where that takes about `work` additions: several items make one job, and
+/// no other thread is woken where all of them do.
 pub fn small<T: Send, O: Send>(items: Vec<T>, work: usize, job: impl Fn(T) -> O + Sync) -> Vec<O> {
     const ENOUGH: usize = 1 << 14;
     let (group, count) = ((ENOUGH / work.max(1)).max(1), items.len());

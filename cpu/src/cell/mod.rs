@@ -140,7 +140,7 @@ fn room<R: Real>(len: usize) -> usize {
     if R::Kept::is_plain() { 0 } else { len }
 }
 
-/// `n` parts of the same size, that may be none.
+/// `n` parts of the same size, which may be 0.
 fn equal_parts<T>(mut all: &mut [T], n: usize) -> impl Iterator<Item = &mut [T]> {
     let size = all.len() / n;
     (0..n).map(move |_| {

@@ -86,8 +86,7 @@ pub fn gradient_scratch(
         let read = |node: &usize| spec.into_node(*node).any(|item| item.from == from);
         spec.reading(from).count() + (0..spec.nodes).filter(read).count()
     };
-    let states = || 0..2 + spec.nodes;
-    let most = |of: &dyn Fn(usize) -> usize| states().map(of).max().unwrap_or(0);
+    let most = |of: &dyn Fn(usize) -> usize| (0..2 + spec.nodes).map(of).max().unwrap_or(0);
     spec.nodes * node + most(&of_state) + sizes.n * sizes.c * most(&rows)
 }
 
