@@ -51,3 +51,18 @@ fn crew(threads: usize, thread: &(dyn Fn() + Sync)) {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_jobs_keep_their_order_in_groups_of_any_size() {
+        for work in [0, 1 << 12, 1 << 13, 1 << 20] {
+            for count in 0..12 {
+                let made = small((0..count).collect(), work, |k: usize| k * k);
+                assert_eq!(made, (0..count).map(|k| k * k).collect::<Vec<_>>(), "{work}");
+            }
+        }
+    }
+}
